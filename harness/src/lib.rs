@@ -1,0 +1,1 @@
+//! What is held equal: data, network, training, storage; and the `harness` binary.

@@ -1,0 +1,1 @@
+//! What is compared: surrogates, the LIF neuron, FDG, TIT.
