@@ -1,1 +1,4 @@
 //! What is held equal: data, network, training, storage; and the `harness` binary.
+
+pub mod exit;
+pub mod rng;

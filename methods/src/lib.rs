@@ -1,1 +1,3 @@
-//! What is compared: surrogates, the LIF neuron, FDG, TIT.
+//! What is compared: surrogates, the LIF neuron, FDG, TIT. Scalar formulas and plain f64 references; no tensors, no files.
+
+pub mod surrogate;
