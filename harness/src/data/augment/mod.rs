@@ -1,0 +1,32 @@
+//! Augmentation of training samples. Every draw comes from the stream of (seed, epoch, sample index).
+
+mod geometry;
+
+use super::image::Image;
+use super::{Augment, Draw};
+use crate::rng::{Purpose, Stream};
+
+pub(super) use geometry::{flip_frames, roll_frames};
+
+/// The stream of a sample's draws.
+pub(super) fn stream(draw: Draw, index: usize) -> Stream {
+    Stream::new(draw.seed, Purpose::Augment, (draw.epoch, index as u64))
+}
+
+/// Applies `steps` in order to an image of the size the network sees.
+pub(super) fn augment_still(mut image: Image, steps: &[Augment], draw: Draw, index: usize) -> Image {
+    let mut stream = stream(draw, index);
+    for step in steps {
+        match *step {
+            Augment::Crop(padding) => image = geometry::random_crop(&image, padding, &mut stream),
+            Augment::Flip => {
+                if stream.below(2) == 1 {
+                    geometry::flip(&mut image);
+                }
+            }
+            Augment::Cutout(side) => geometry::cutout(&mut image, side, &mut stream),
+            Augment::AutoAugment | Augment::RandomResizedCrop | Augment::Roll(_) => {}
+        }
+    }
+    image
+}
