@@ -1,4 +1,5 @@
 //! What is held equal: data, network, training, storage; and the `harness` binary.
 
 pub mod exit;
+pub mod ops;
 pub mod rng;
