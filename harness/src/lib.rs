@@ -2,4 +2,5 @@
 
 pub mod data;
 pub mod exit;
+pub mod ops;
 pub mod rng;
