@@ -152,7 +152,10 @@ impl Filter {
     pub fn parse(terms: &[String]) -> Result<Self> {
         let pairs = terms.iter().map(|term| {
             let (key, value) = term.split_once('=').ok_or_else(|| {
-                exit::usage(format!("-f {term}: expected key=value, e.g. -f method=dspike; keys: {}", FILTER_KEYS.join(", ")))
+                exit::usage(format!(
+                    "-f {term}: expected key=value, e.g. -f method=dspike; keys: {}",
+                    FILTER_KEYS.join(", ")
+                ))
             })?;
             let key = key.trim().replace('_', "-");
             if !FILTER_KEYS.contains(&key.as_str()) {
@@ -180,13 +183,17 @@ impl Filter {
             known.sort();
             known.dedup();
             if !known.contains(value) {
-                let hint = if key == "cell" { String::new() } else { exit::nearest(value, known.iter().map(String::as_str)) };
+                let hint =
+                    if key == "cell" { String::new() } else { exit::nearest(value, known.iter().map(String::as_str)) };
                 return Err(exit::usage(format!("-f {key}={value}: no cell of this suite has that {key}{hint}")));
             }
         }
         let mut keep: Vec<&str> = cells.iter().filter(|cell| self.matches(cell)).map(|cell| cell.id.as_str()).collect();
         if keep.is_empty() {
-            return Err(exit::failure(exit::Code::NothingSelected, "the filters select no cell; `harness list cells` shows them"));
+            return Err(exit::failure(
+                exit::Code::NothingSelected,
+                "the filters select no cell; `harness list cells` shows them",
+            ));
         }
         // Children come after their parents, so one walk from the end finds every ancestor.
         for cell in cells.iter().rev() {

@@ -9,13 +9,17 @@ use std::path::PathBuf;
 /// Trains one spiking ResNet-18 under Dspike, fixed surrogates and ablations, writes CSV, and renders a report that puts
 /// published numbers beside measured ones.
 #[derive(Parser, Debug)]
-#[command(version, propagate_version = true, after_help = "Examples:
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Examples:
   harness suite paper                 the paper's grid, or its small stand-in where there is no GPU and no data
   harness suite paper --dry-run       every cell of the paper's grid, with an estimate of its work
   harness suite smoke                 every step of the machine in under a minute
   harness report results/paper-mini   renders the report again
 Exit codes: 0 ok, 1 a check failed, 2 usage, 3 data, 4 nothing selected, 5 cells outstanding, 10 regression,
-11 a cell is missing, 20 a cell failed, 74 I/O, 75 stopped but resumable.")]
+11 a cell is missing, 20 a cell failed, 74 I/O, 75 stopped but resumable."
+)]
 pub struct Cli {
     /// Worker threads (results do not depend on it).
     #[arg(long, global = true, value_name = "N")]
@@ -371,7 +375,8 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
     for part in text.split(',') {
         match part.split_once("..") {
             Some((first, end)) => {
-                let range = first.trim().parse().map_err(|_| expected())?..end.trim().parse().map_err(|_| expected())?;
+                let range: std::ops::Range<u64> =
+                    first.trim().parse().map_err(|_| expected())?..end.trim().parse().map_err(|_| expected())?;
                 if range.end - range.start.min(range.end) > 10_000 {
                     return Err(format!("`{part}` are more than 10,000 seeds"));
                 }

@@ -86,9 +86,15 @@ impl Probe<'_> {
 
 /// Algorithm 1 of Li et al. 2021: of `{b, b + step, b − step}` the temperature whose gradient has the highest cosine
 /// with the finite-difference gradient; ties keep b. The chosen one is marked.
-pub fn choose_temperature(probe: &Probe<'_>, network: &Network, surrogate: &Surrogate, fdg: &Fdg) -> Result<Vec<Candidate>> {
+pub fn choose_temperature(
+    probe: &Probe<'_>,
+    network: &Network,
+    surrogate: &Surrogate,
+    fdg: &Fdg,
+) -> Result<Vec<Candidate>> {
     let temperatures = fdg.candidates(surrogate.parameter());
-    let candidate = |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
+    let candidate =
+        |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
     let surrogates: Vec<Surrogate> = temperatures.iter().map(candidate).collect::<Result<_>>()?;
     let reference = probe.finite_difference_gradient(network, fdg.epsilon)?;
     ensure!(reference.iter().all(|g| g.is_finite()), "the finite-difference gradient is not finite");

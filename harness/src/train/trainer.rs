@@ -33,7 +33,10 @@ impl Interrupt {
     /// An error (exit 75) once a signal came: for work that is short enough to be done again.
     pub fn check(&self) -> Result<()> {
         if self.requested() {
-            return Err(exit::failure(exit::Code::Resumable, "stopped by a signal; the same command goes on from here"));
+            return Err(exit::failure(
+                exit::Code::Resumable,
+                "stopped by a signal; the same command goes on from here",
+            ));
         }
         Ok(())
     }
@@ -128,7 +131,8 @@ impl Job<'_> {
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
         }
         let network = &state.network;
-        let evaluation = evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, true, self.interrupt);
+        let evaluation =
+            evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, true, self.interrupt);
         let evaluation = match evaluation {
             Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
             evaluation => evaluation?,
@@ -158,7 +162,8 @@ impl Job<'_> {
     /// Random weights, or the parent's: all of an SNN's; of the ANN's all but the running statistics.
     fn initial_state(&self) -> Result<State> {
         let mut network = self.fresh_network()?;
-        let mut temperature = self.surrogate_at(None).and_then(|s| s.with_temperature(s.parameter())).map(|s| s.parameter());
+        let mut temperature =
+            self.surrogate_at(None).and_then(|s| s.with_temperature(s.parameter())).map(|s| s.parameter());
         if let Some(path) = &self.parent {
             let parent = State::load(path, network.clone(), None)?;
             network.params = parent.network.params;
@@ -229,7 +234,7 @@ impl Job<'_> {
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
-        sgd.step(&mut state.network.params, &mut state.velocities, &gradients)?;
+        sgd.step(&state.network.params, &state.velocities, &gradients)?;
         let progress = &mut state.progress;
         progress.step += 1;
         progress.loss_sum += result.loss * batch.len as f64;
