@@ -8,14 +8,14 @@ use anyhow::Result;
 use methods::Method;
 use methods::fdg::Fdg;
 use methods::tit::{self, StageRecipe, Start};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Raised whenever the same cell would give other numbers than before.
 const RECIPE_VERSION: u32 = 1;
 
 /// Everything that changes a cell's result, and nothing else: its hash is the cell's identity.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CellConfig {
     /// See [`RECIPE_VERSION`].

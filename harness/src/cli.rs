@@ -46,21 +46,6 @@ pub enum Command {
     Report(ReportArgs),
     /// Joins result folders into one; refuses conflicts.
     Merge(MergeArgs),
-    /// Holds two result folders against each other, paired where seeds allow.
-    Compare {
-        /// First result folder.
-        a: PathBuf,
-        /// Second result folder.
-        b: PathBuf,
-    },
-    /// The gate for CI: a result folder against a baseline rows.csv.
-    Check(CheckArgs),
-    /// Data sets: list, fetch, verify, find, inspect.
-    Data {
-        /// What to do with them.
-        #[command(subcommand)]
-        command: DataCommand,
-    },
     /// Evaluates a cell's weights on its test split.
     Eval(EvalArgs),
     /// Trains one cell of a suite twice from the start and compares the results bit by bit.
@@ -219,74 +204,6 @@ pub struct MergeArgs {
     pub out: PathBuf,
 }
 
-/// `harness check`.
-#[derive(Args, Debug)]
-pub struct CheckArgs {
-    /// Result folder.
-    pub dir: PathBuf,
-    /// Baseline: a rows.csv.
-    #[arg(long)]
-    pub baseline: PathBuf,
-    /// Accuracy may fall by so many points.
-    #[arg(long, default_value_t = 1.0)]
-    pub tolerance: f64,
-    /// Writes the Markdown summary there.
-    #[arg(long)]
-    pub summary: Option<PathBuf>,
-    /// Writes JUnit XML there.
-    #[arg(long)]
-    pub junit: Option<PathBuf>,
-}
-
-/// `harness data`.
-#[derive(Subcommand, Debug)]
-pub enum DataCommand {
-    /// Data sets, sizes, terms, and what is here.
-    List {
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR")]
-        data_dir: Option<PathBuf>,
-    },
-    /// Downloads a data set, or says how to get it.
-    Fetch {
-        /// Data set.
-        dataset: String,
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
-        data_dir: PathBuf,
-        /// An own copy instead of the mirrors: a file or a URL.
-        #[arg(long)]
-        from: Option<String>,
-        /// Use no network.
-        #[arg(long)]
-        offline: bool,
-    },
-    /// Checks counts and checksums; names every bad file.
-    Verify {
-        /// Data set.
-        dataset: String,
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
-        data_dir: PathBuf,
-    },
-    /// Prints where a data set lies.
-    Path {
-        /// Data set.
-        dataset: String,
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
-        data_dir: PathBuf,
-    },
-    /// Describes one recording or batch file.
-    Inspect {
-        /// The file.
-        file: PathBuf,
-        /// One line of JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// `harness eval`.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
@@ -316,7 +233,14 @@ pub enum BenchCommand {
     /// Forward, backward and optimiser on synthetic images.
     Step(BenchArgs),
     /// The finite-difference gradient over every first-layer weight.
-    Fdg(BenchArgs),
+    Fdg {
+        /// Network and input.
+        #[command(flatten)]
+        bench: BenchArgs,
+        /// Measure only so many weights and scale up.
+        #[arg(long, value_name = "N")]
+        weights: Option<usize>,
+    },
     /// The forward pass of evaluation.
     Eval(BenchArgs),
 }

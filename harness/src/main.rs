@@ -1,8 +1,8 @@
 //! The `harness` binary.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use harness::cli::{Cli, Command};
-use harness::commands::{self, list, merge};
+use harness::commands::{self, eval, list};
 use harness::exit::{self, Code, code_of};
 use harness::train::trainer::Interrupt;
 use std::io::{IsTerminal, Write};
@@ -30,16 +30,21 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Suite(args) => commands::suite::suite(args, catch_signals()?),
         Command::List(args) => list::list(args),
         Command::Status(args) => list::status(args),
-        Command::Merge(args) => merge::merge(args),
-        Command::Parity { fixture } => {
-            let parity = harness::parity::parity(fixture)?;
-            println!("{}", serde_json::to_string(&parity)?);
-            match parity.verdict {
-                "pass" => Ok(()),
-                _ => Err(exit::failure(Code::Check, "the dump and this program disagree; see `checks`")),
-            }
+        Command::Report(args) => commands::report::report(args),
+        Command::Merge(args) => commands::merge::merge(args),
+        Command::Eval(args) => eval::eval(args),
+        Command::ReproCheck(args) => eval::repro_check(args, &catch_signals()?),
+        Command::Selftest { json } => commands::selftest::selftest(*json),
+        Command::Parity { fixture } => commands::selftest::parity_of(fixture),
+        Command::Bench { command } => commands::bench::bench(command),
+        Command::Doctor { data_dir } => {
+            commands::doctor::doctor(data_dir.as_deref());
+            Ok(())
         }
-        _ => Err(exit::usage("not yet")),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "harness", &mut std::io::stdout());
+            Ok(())
+        }
     }
 }
 

@@ -26,23 +26,23 @@ pub struct Variant {
 impl Dump {
     /// Reads a dump.
     pub fn read(path: &Path) -> Result<Self> {
-        let read = || -> Result<Self> {
-            let bytes = std::fs::read(path)?;
-            let (_, header) = SafeTensors::read_metadata(&bytes)?;
-            let metadata = header.metadata().clone().unwrap_or_default();
-            let mut tensors = BTreeMap::new();
-            for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
-                let values = widen(view.dtype(), view.data()).with_context(|| format!("tensor `{name}`"))?;
-                tensors.insert(name, (view.shape().to_vec(), values));
-            }
-            Ok(Self { tensors, metadata })
-        };
-        read().map_err(|error| {
-            exit::data(format!(
-                "{}: {error:#}; expected a safetensors dump (see harness/tests/fixtures/README.md)",
-                path.display()
-            ))
+        let bytes = std::fs::read(path).map_err(anyhow::Error::from).and_then(|bytes| Self::parse(&bytes));
+        bytes.map_err(|error| {
+            let path = path.display();
+            exit::data(format!("{path}: {error:#}; expected a safetensors dump (see harness/tests/fixtures/README.md)"))
         })
+    }
+
+    /// Parses a dump's bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(bytes)?.tensors() {
+            let values = widen(view.dtype(), view.data()).with_context(|| format!("tensor `{name}`"))?;
+            tensors.insert(name, (view.shape().to_vec(), values));
+        }
+        Ok(Self { tensors, metadata })
     }
 
     /// A tensor's shape and values.

@@ -7,7 +7,6 @@ mod neuron;
 use anyhow::{Result, bail};
 use dump::Dump;
 use serde::Serialize;
-use std::path::Path;
 
 /// One quantity held against the dump.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,22 +39,18 @@ pub struct Parity {
     pub checks: Vec<Check>,
 }
 
-/// Recomputes the dump at `path`; what is in it decides how.
-pub fn parity(path: &Path) -> Result<Parity> {
-    let dump = Dump::read(path)?;
+/// Recomputes a dump; what is in it decides how.
+pub fn parity(dump: &Dump) -> Result<Parity> {
     let checks = if dump.has("grad_spikes") {
-        neuron::lif(&dump)?
+        neuron::lif(dump)?
     } else if dump.names().any(|name| name.starts_with("fdg_eps")) {
-        network::fdg(&dump)?
+        network::fdg(dump)?
     } else if dump.has("input") {
-        network::network(&dump)?
+        network::network(dump)?
     } else if dump.has("v") {
-        neuron::surrogates(&dump)?
+        neuron::surrogates(dump)?
     } else {
-        bail!(
-            "{}: not a dump of surrogates (`v`), a neuron (`grad_spikes`), a network (`input`) or an FDG (`fdg_eps…`)",
-            path.display()
-        )
+        bail!("not a dump of surrogates (`v`), a neuron (`grad_spikes`), a network (`input`) or an FDG (`fdg_eps…`)")
     };
     let passed = !checks.is_empty() && checks.iter().all(Check::passed);
     Ok(Parity { verdict: if passed { "pass" } else { "fail" }, checks })
