@@ -3,7 +3,7 @@
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::{Activation, host};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
 use methods::surrogate::Surrogate;
@@ -85,22 +85,26 @@ impl Probe<'_> {
 }
 
 /// Algorithm 1 of Li et al. 2021: of `{b, b + step, b − step}` the temperature whose gradient has the highest cosine
-/// with the finite-difference gradient; ties keep b. The chosen one is marked.
+/// with the finite-difference gradient; ties keep b. The chosen one is marked. `None`: a loss was not finite.
 pub fn choose_temperature(
     probe: &Probe<'_>,
     network: &Network,
     surrogate: &Surrogate,
     fdg: &Fdg,
-) -> Result<Vec<Candidate>> {
+) -> Result<Option<Vec<Candidate>>> {
     let temperatures = fdg.candidates(surrogate.parameter());
     let candidate =
         |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
     let surrogates: Vec<Surrogate> = temperatures.iter().map(candidate).collect::<Result<_>>()?;
     let reference = probe.finite_difference_gradient(network, fdg.epsilon)?;
-    ensure!(reference.iter().all(|g| g.is_finite()), "the finite-difference gradient is not finite");
+    if reference.iter().any(|g| !g.is_finite()) {
+        return Ok(None);
+    }
     let gradients = probe.surrogate_gradients(network, &surrogates)?;
     let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(gradient, &reference)).collect();
     let best = choose(&agreement.iter().map(|a| a.cosine).collect::<Vec<_>>());
     let marked = temperatures.iter().zip(agreement).enumerate();
-    Ok(marked.map(|(i, (&temperature, fidelity))| Candidate { temperature, fidelity, chosen: i == best }).collect())
+    Ok(Some(
+        marked.map(|(i, (&temperature, fidelity))| Candidate { temperature, fidelity, chosen: i == best }).collect(),
+    ))
 }

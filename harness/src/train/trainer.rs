@@ -1,6 +1,6 @@
 //! The training loop of one cell.
 
-use super::evaluate::{self, Evaluation, evaluate};
+use super::evaluate::{Evaluation, evaluate};
 use super::fdg::{Probe, choose_temperature};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
@@ -95,7 +95,10 @@ impl Job<'_> {
             if let Some(fdg) = &config.fdg
                 && !state.progress.temperature_chosen
             {
-                self.choose_temperature(&mut state, fdg)?;
+                if !self.choose_temperature(&mut state, fdg)? {
+                    let message = divergence(&state.progress, "finite-difference gradient", f64::NAN);
+                    return Ok(Ended::Diverged(Box::new(state.progress), message));
+                }
                 lap(&mut state.progress, &mut started);
             }
             let samples = self.dataset.len(Split::Train);
@@ -107,7 +110,10 @@ impl Job<'_> {
                 let loss = self.step(&mut state, &batch?, per_epoch)?;
                 lap(&mut state.progress, &mut started);
                 if !loss.is_finite() {
-                    return Ok(Ended::Diverged(Box::new(state.progress.clone()), divergence(&state.progress, loss)));
+                    return Ok(Ended::Diverged(
+                        Box::new(state.progress.clone()),
+                        divergence(&state.progress, "loss", loss),
+                    ));
                 }
                 let epoch = state.progress.epoch;
                 tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
@@ -183,7 +189,8 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<()> {
+    /// Whether a temperature could be chosen: not where a loss left the finite numbers.
+    fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<bool> {
         let config = &self.cell.config;
         let epoch = state.progress.epoch;
         let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
@@ -197,7 +204,8 @@ impl Job<'_> {
         let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
         let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
         let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
-        for candidate in choose_temperature(&probe, &state.network, &surrogate, fdg)? {
+        let Some(candidates) = choose_temperature(&probe, &state.network, &surrogate, fdg)? else { return Ok(false) };
+        for candidate in candidates {
             if candidate.chosen {
                 state.progress.temperature = Some(candidate.temperature);
             }
@@ -212,7 +220,7 @@ impl Job<'_> {
             });
         }
         state.progress.temperature_chosen = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Forward, backward, optimiser. Returns the loss; the weights stay as they were if it is not finite.
@@ -294,13 +302,13 @@ fn lap(progress: &mut Progress, started: &mut Instant) {
     *started = Instant::now();
 }
 
-fn divergence(progress: &Progress, loss: f64) -> String {
+fn divergence(progress: &Progress, what: &str, value: f64) -> String {
     let seen = if progress.step == 0 {
         "no step of that epoch had a finite loss".to_string()
     } else {
         format!("the last finite step was {} of that epoch", progress.step - 1)
     };
-    format!("the loss became {loss} in epoch {}, step {}; {seen}", progress.epoch, progress.step)
+    format!("the {what} became {value} in epoch {}, before step {}; {seen}", progress.epoch, progress.step)
 }
 
 /// The network's input from a loaded batch.
@@ -308,9 +316,4 @@ pub fn input_of(batch: &Batch, shape: InputShape) -> Result<Activation> {
     let images = shape.time_steps.unwrap_or(1) * batch.len;
     let dims = [images, shape.height, shape.width, shape.channels];
     Ok(Activation::from_images(&batch.input, dims, &Device::Cpu)?)
-}
-
-/// Spikes / (neurons · T · images) of one forward pass.
-pub fn firing_rate(activity: &[crate::model::network::LayerActivity]) -> Option<f64> {
-    evaluate::firing_rate(activity)
 }
