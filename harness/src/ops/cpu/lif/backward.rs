@@ -76,11 +76,19 @@ impl<X: Extra, K: Kernel> Simded for Tile<'_, X, K> {
     unsafe fn run<S: Simd>(self) -> ChannelSums {
         let l = self.l;
         let mut sums = ChannelSums::zeros(l.channels);
-        let mut membrane = vec![[0.0; 8]; l.time_steps];
+        let mut membrane = vec![[0.0; 8]; l.time_steps * l.channels / 8];
+        let mut slopes = membrane.clone();
         for position in self.positions.clone() {
-            for c in (0..l.channels).step_by(8) {
-                self.recompute(position, c, &mut membrane);
-                self.eight(position, c, &membrane, &mut sums);
+            for (j, membrane) in membrane.chunks_exact_mut(l.time_steps).enumerate() {
+                self.recompute(position, 8 * j, membrane);
+            }
+            // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
+            for (slope, u) in slopes.as_flattened_mut().iter_mut().zip(membrane.as_flattened()) {
+                *slope = self.kernel.derivative(u - l.v_th);
+            }
+            let rows = membrane.chunks_exact(l.time_steps).zip(slopes.chunks_exact(l.time_steps));
+            for (j, (membrane, slopes)) in rows.enumerate() {
+                self.eight(position, 8 * j, membrane, slopes, &mut sums);
             }
         }
         sums
@@ -105,13 +113,13 @@ impl<X: Extra, K: Kernel> Tile<'_, X, K> {
 
     /// Backpropagation through time of eight channels of one position.
     #[inline(always)]
-    fn eight(&self, position: usize, c: usize, membrane: &[Lanes], sums: &mut ChannelSums) {
+    fn eight(&self, position: usize, c: usize, membrane: &[Lanes], slopes: &[Lanes], sums: &mut ChannelSums) {
         let l = self.l;
         let (mut grad, mut total) = ([0.0; 8], [0.0; 8]);
         let (mut with_main, mut with_shortcut) = ([0.0; 8], [0.0; 8]);
-        for (t, u) in membrane.iter().enumerate().rev() {
+        for (t, (u, slope)) in membrane.iter().zip(slopes).enumerate().rev() {
             let at = (t * l.positions + position) * l.channels + c;
-            self.step(u, &read(self.grad_spikes, at), &mut grad);
+            self.step(u, slope, &read(self.grad_spikes, at), &mut grad);
             for k in 0..8 {
                 total[k] += grad[k];
             }
@@ -138,15 +146,14 @@ impl<X: Extra, K: Kernel> Tile<'_, X, K> {
     /// `grad` holds dL/du[t+1] and becomes dL/du[t]: `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset,
     /// `gs·σ' + tau·grad·(1 - v_th·σ')` for the soft one; a detached reset drops the last term.
     #[inline(always)]
-    fn step(&self, u: &Lanes, grad_spikes: &Lanes, grad: &mut Lanes) {
+    fn step(&self, u: &Lanes, slope: &Lanes, grad_spikes: &Lanes, grad: &mut Lanes) {
         let l = self.l;
         let hard = l.reset == Reset::Hard;
         let attached = if l.detach_reset { 0.0 } else { 1.0 };
         for k in 0..8 {
-            let slope = self.kernel.derivative(u[k] - l.v_th);
             let keep = if hard && u[k] >= l.v_th { 0.0 } else { 1.0 };
             let lost = attached * if hard { u[k] } else { l.v_th };
-            grad[k] = grad_spikes[k] * slope + l.tau * grad[k] * (keep - lost * slope);
+            grad[k] = grad_spikes[k] * slope[k] + l.tau * grad[k] * (keep - lost * slope[k]);
         }
     }
 
