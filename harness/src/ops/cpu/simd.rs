@@ -21,6 +21,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `p` is writable for `LANES` floats.
     unsafe fn store(p: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// `a·b + c`, fused where the machine does it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Bit k: whether `x[k] >= bound`.
@@ -68,6 +69,10 @@ impl Simd for Portable {
         lanewise!(|a: f32, b: f32| a + b, a, b)
     }
     #[inline(always)]
+    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| a - b, a, b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         lanewise!(|a: f32, b: f32, c: f32| a * b + c, a, b, c)
     }
@@ -83,7 +88,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! x86_simd {
-        ($name:ident, $v:ty, $lanes:expr, $registers:expr, $zero:ident $splat:ident $load:ident $store:ident $add:ident $fma:ident) => {
+        ($name:ident, $v:ty, $lanes:expr, $registers:expr, $zero:ident $splat:ident $load:ident $store:ident $add:ident $sub:ident $fma:ident) => {
             #[derive(Clone, Copy)]
             pub(crate) struct $name;
             // SAFETY of each block: the trait's contract, the CPU has the instructions and pointers are valid.
@@ -112,6 +117,10 @@ mod x86 {
                     unsafe { $add(a, b) }
                 }
                 #[inline(always)]
+                unsafe fn sub(a: $v, b: $v) -> $v {
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
                 unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
                     unsafe { $fma(a, b, c) }
                 }
@@ -126,9 +135,9 @@ mod x86 {
         };
     }
     x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
-        _mm256_add_ps _mm256_fmadd_ps);
+        _mm256_add_ps _mm256_sub_ps _mm256_fmadd_ps);
     x86_simd!(Avx512, __m512, 16, 32, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps
-        _mm512_add_ps _mm512_fmadd_ps);
+        _mm512_add_ps _mm512_sub_ps _mm512_fmadd_ps);
 }
 
 /// An inner loop, generic over the vector. `run` and all it calls must be `#[inline(always)]`.
