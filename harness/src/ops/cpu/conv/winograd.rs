@@ -12,6 +12,8 @@ use super::pack::Weights;
 const POINTS: usize = 36;
 /// Tiles whose products are in the second-level cache together; a multiple of every register tile's height.
 const GROUP: usize = 72;
+/// Up to this many pairs of channels the transformed weights stay in the second-level cache.
+const SMALL_WEIGHT: usize = 128 * 128;
 /// Floats of the transformed gradient that are in memory together.
 const TRANSFORMED: usize = 1 << 20;
 /// Floats between the ends of two points' planes: a power of two would put all 36 in one cache set.
@@ -40,37 +42,134 @@ impl Tiles<'_> {
 
 /// The gradient of the input, written to `out`, or added to it if `accumulate`.
 pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f32], accumulate: bool) {
-    let widest = if simd::level() == Level::Avx512 { 32 } else { 16 };
-    let blocks = blocks(pad8(s.c_in), widest);
+    let wide = simd::level() == Level::Avx512;
+    let blocks = blocks(pad8(s.c_in), if wide { 32 } else { 16 });
     let packed = pack(s, weight, &blocks);
     let grid = Tiles { s, across: s.width.div_ceil(4), down: s.height.div_ceil(4) };
-    let total = s.images * grid.across * grid.down;
-    let channels = pad8(s.c_out);
-    let together = (TRANSFORMED / (POINTS * channels)).next_multiple_of(GROUP).min(total);
-    let target = Shared::new(out);
-    scratch(POINTS * (together * channels + SKEW), |plane| {
-        for first in (0..total).step_by(together) {
-            let count = together.min(total - first);
-            let shared = Shared::new(plane);
-            tiles(count.div_ceil(8), count * channels * 256, |step| {
-                let mine = first + 8 * step..first + count.min(8 * step + 8);
-                let to = shared.at(8 * step * channels);
-                simd::run(Transform { grid, tiles: mine, grad_out, to, stride: together * channels + SKEW }, channels);
+    let job = Job { grid, blocks: &blocks, packed: &packed, grad_out, target: Shared::new(out), accumulate };
+    if s.c_in * s.c_out <= SMALL_WEIGHT {
+        job.by_tiles(if wide { 48 } else { 24 });
+    } else {
+        job.by_weights();
+    }
+}
+
+/// What all tasks of one gradient share.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    grid: Tiles<'a>,
+    blocks: &'a [(usize, usize)],
+    packed: &'a [f32],
+    grad_out: &'a [f32],
+    target: Shared<f32>,
+    accumulate: bool,
+}
+
+impl Job<'_> {
+    fn tiles(&self) -> usize {
+        self.grid.s.images * self.grid.across * self.grid.down
+    }
+
+    /// Small weights, many tiles: the weights are transformed once, and each task takes a group of tiles all the way.
+    fn by_tiles(&self, group: usize) {
+        let s = self.grid.s;
+        let (channels, total) = (pad8(s.c_out), self.tiles());
+        let plane = POINTS * s.c_out;
+        let mut turned = Aligned::zeros(plane * pad8(s.c_in));
+        let shared = Shared::new(&mut turned);
+        tiles(self.blocks.len(), turned.len(), |block| {
+            let (start, width) = self.blocks[block];
+            // SAFETY: blocks are disjoint ranges of `turned`.
+            self.turn(block, unsafe { shared.slice(start * plane, width * plane) });
+        });
+        tiles(total.div_ceil(group), total * s.c_in * s.c_out * POINTS, |step| {
+            let tiles = step * group..total.min((step + 1) * group);
+            let stride = group * channels + SKEW;
+            scratch(POINTS * stride, |transformed| {
+                let to = transformed.as_mut_ptr();
+                simd::run(Transform { grid: self.grid, tiles: tiles.clone(), grad_out: self.grad_out, to, stride }, channels);
+                for (block, &(start, width)) in self.blocks.iter().enumerate() {
+                    let turned = &turned[start * plane..][..width * plane];
+                    self.multiply(block, turned, (transformed, stride), tiles.clone(), group);
+                }
             });
-            let transformed = &*plane;
-            let groups = count.div_ceil(GROUP);
-            tiles(groups * blocks.len(), count * s.c_in * s.c_out * POINTS, |task| {
-                let (block, group) = (task / groups, task % groups);
-                let (start, width) = blocks[block];
-                let range = group * GROUP..count.min((group + 1) * GROUP);
-                let weight = &packed[start * 9 * s.c_out..][..9 * s.c_out * width];
-                let from = &transformed[range.start * channels..];
-                let stride = together * channels + SKEW;
-                let tiles = first + range.start..first + range.end;
-                multiply(grid, weight, (from, stride), tiles, (start, width), target, accumulate);
-            });
-        }
-    });
+        });
+    }
+
+    /// Large weights: each task transforms one block of them and takes it through many tiles, transformed before.
+    fn by_weights(&self) {
+        let s = self.grid.s;
+        let (channels, total) = (pad8(s.c_out), self.tiles());
+        let together = (TRANSFORMED / (POINTS * channels)).next_multiple_of(GROUP).min(total);
+        let stride = together * channels + SKEW;
+        scratch(POINTS * stride, |plane| {
+            for first in (0..total).step_by(together) {
+                let count = together.min(total - first);
+                let shared = Shared::new(plane);
+                tiles(count.div_ceil(8), count * channels * 256, |step| {
+                    let tiles = first + 8 * step..first + count.min(8 * step + 8);
+                    let to = shared.at(8 * step * channels);
+                    simd::run(Transform { grid: self.grid, tiles, grad_out: self.grad_out, to, stride }, channels);
+                });
+                let transformed = &*plane;
+                let groups = count.div_ceil(GROUP);
+                tiles(groups * self.blocks.len(), count * s.c_in * s.c_out * POINTS, |task| {
+                    let (block, group) = (task / groups, task % groups);
+                    let range = group * GROUP..count.min((group + 1) * GROUP);
+                    let from = &transformed[range.start * channels..];
+                    scratch(POINTS * s.c_out * self.blocks[block].1, |turned| {
+                        self.turn(block, turned);
+                        self.multiply(block, turned, (from, stride), first + range.start..first + range.end, GROUP);
+                    });
+                });
+            }
+        });
+    }
+
+    /// The transformed weights of a block, `[point][c_out][width]`.
+    fn turn(&self, block: usize, to: &mut [f32]) {
+        let (start, width) = self.blocks[block];
+        let c_out = self.grid.s.c_out;
+        assert_eq!(to.len(), POINTS * c_out * width, "room for all points");
+        let weight = &self.packed[start * 9 * c_out..][..9 * c_out * width];
+        simd::run(TransformWeights { weight, to: to.as_mut_ptr(), c_out, width }, width);
+    }
+
+    /// Multiplies a group of transformed tiles (at most `group`) by a block's weights and transforms back.
+    fn multiply(
+        &self,
+        block: usize,
+        turned: &[f32],
+        (from, stride): (&[f32], usize),
+        tiles: std::ops::Range<usize>,
+        group: usize,
+    ) {
+        let s = self.grid.s;
+        let (start, width) = self.blocks[block];
+        let (real, channels) = (tiles.len(), pad8(s.c_out));
+        let mut pixels: Vec<Pixel> = (0..real).map(|t| Pixel { from: t * channels, to: t * width }).collect();
+        pixels.resize(real.next_multiple_of(PIXELS_STEP), pixels[real - 1]);
+        let slices = slices(1, s.c_out, width);
+        let (weights, products) = (s.c_out * width, group * width + SKEW);
+        scratch(POINTS * products, |product| {
+            for point in 0..POINTS {
+                let sweep = Sweep {
+                    source: from[point * stride..].as_ptr(),
+                    pixels: &pixels,
+                    real,
+                    taps: &[0],
+                    slices: &slices,
+                    weight: turned[point * weights..].as_ptr(),
+                    width,
+                    target: product[point * products..].as_mut_ptr(),
+                    accumulate: false,
+                };
+                simd::run(sweep, width);
+            }
+            let back = TransformBack { job: self, tiles, from: product.as_ptr(), stride: products, start, width };
+            simd::run(back, width);
+        });
+    }
 }
 
 /// `[block][tap, turned by 180°][c_out][width]`.
@@ -86,46 +185,6 @@ fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
         weights.pack(&taps, 0..s.c_out, start..s.c_in.min(start + width).max(start), width, out);
     });
     packed
-}
-
-/// One group of tiles for one block of input channels: transforms the weights, multiplies, transforms back.
-#[allow(clippy::too_many_arguments)]
-fn multiply(
-    grid: Tiles,
-    weight: &[f32],
-    (from, stride): (&[f32], usize),
-    tiles: std::ops::Range<usize>,
-    (start, width): (usize, usize),
-    target: Shared<f32>,
-    accumulate: bool,
-) {
-    let s = grid.s;
-    let channels = pad8(s.c_out);
-    let real = tiles.len();
-    let mut pixels: Vec<Pixel> = (0..real).map(|t| Pixel { from: t * channels, to: t * width }).collect();
-    pixels.resize(real.next_multiple_of(PIXELS_STEP), pixels[real - 1]);
-    let slices = slices(1, s.c_out, width);
-    let (weights, products) = (s.c_out * width, GROUP * width + SKEW);
-    scratch(POINTS * (weights + products), |buffer| {
-        let (turned, product) = buffer.split_at_mut(POINTS * weights);
-        simd::run(TransformWeights { weight, to: turned.as_mut_ptr(), c_out: s.c_out, width }, width);
-        for point in 0..POINTS {
-            let sweep = Sweep {
-                source: from[point * stride..].as_ptr(),
-                pixels: &pixels,
-                real,
-                taps: &[0],
-                slices: &slices,
-                weight: turned[point * weights..].as_ptr(),
-                width,
-                target: product[point * products..].as_mut_ptr(),
-                accumulate: false,
-            };
-            simd::run(sweep, width);
-        }
-        let from = product.as_ptr();
-        simd::run(TransformBack { grid, tiles, from, stride: products, start, width, target, accumulate }, width);
-    });
 }
 
 /// One dimension of the gradient's transform.
@@ -264,23 +323,21 @@ impl Kernel for TransformWeights<'_> {
 
 /// `[point][tile][width]` to the 4×4 pixels of each tile.
 struct TransformBack<'a> {
-    grid: Tiles<'a>,
+    job: &'a Job<'a>,
     tiles: std::ops::Range<usize>,
     from: *const f32,
     stride: usize,
     start: usize,
     width: usize,
-    target: Shared<f32>,
-    accumulate: bool,
 }
 
 impl Kernel for TransformBack<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let s = self.grid.s;
+        let (job, s) = (self.job, self.job.grid.s);
         for (k, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = self.grid.corner(tile);
+            let (image, y, x) = job.grid.corner(tile);
             for c in (0..self.width).step_by(S::LANES) {
                 // SAFETY: `from` holds 36 planes; the task owns these channels of its tiles' pixels.
                 unsafe {
@@ -295,8 +352,8 @@ impl Kernel for TransformBack<'_> {
                         let row = back::<S>([0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
                         for j in 0..4.min(s.width - x) {
                             let at = (image * s.height + y + i) * s.width + x + j;
-                            let to = self.target.at(at * pad8(s.c_in) + self.start + c);
-                            S::store(to, if self.accumulate { S::add(S::load(to), row[j]) } else { row[j] });
+                            let to = job.target.at(at * pad8(s.c_in) + self.start + c);
+                            S::store(to, if job.accumulate { S::add(S::load(to), row[j]) } else { row[j] });
                         }
                     }
                 }
