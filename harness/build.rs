@@ -12,7 +12,10 @@ fn main() {
         ("HARNESS_GIT_STATUS", output(Command::new("git").args(["status", "--porcelain", "--untracked-files=no"]))),
     ] {
         // The status only matters as empty or not; a line break would end the instruction to cargo.
-        println!("cargo:rustc-env={name}={}", value.unwrap_or_else(|| "unknown".into()).lines().next().unwrap_or_default());
+        println!(
+            "cargo:rustc-env={name}={}",
+            value.unwrap_or_else(|| "unknown".into()).lines().next().unwrap_or_default()
+        );
     }
 }
 

@@ -87,7 +87,10 @@ impl Job<'_> {
             let stride = group * channels + SKEW;
             scratch(POINTS * stride, |transformed| {
                 let to = transformed.as_mut_ptr();
-                simd::run(Transform { grid: self.grid, tiles: tiles.clone(), grad_out: self.grad_out, to, stride }, channels);
+                simd::run(
+                    Transform { grid: self.grid, tiles: tiles.clone(), grad_out: self.grad_out, to, stride },
+                    channels,
+                );
                 for (block, &(start, width)) in self.blocks.iter().enumerate() {
                     let turned = &turned[start * plane..][..width * plane];
                     self.multiply(block, turned, (transformed, stride), tiles.clone(), group);
@@ -343,9 +346,7 @@ impl Kernel for TransformBack<'_> {
                 unsafe {
                     let mut columns = [[S::zero(); 4]; 6];
                     for j in 0..6 {
-                        let point = |i: usize| {
-                            S::load(self.from.add((6 * i + j) * self.stride + k * self.width + c))
-                        };
+                        let point = |i: usize| S::load(self.from.add((6 * i + j) * self.stride + k * self.width + c));
                         columns[j] = back::<S>([point(0), point(1), point(2), point(3), point(4), point(5)]);
                     }
                     for i in 0..4.min(s.height - y) {
