@@ -7,6 +7,7 @@ mod event_weight;
 mod lists;
 mod pack;
 mod padded;
+mod winograd;
 
 use super::super::{ConvShape, Input, pad8};
 use super::pool;
@@ -39,6 +40,9 @@ pub fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
 pub fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f32], accumulate: bool) {
     check(s, None, weight.len(), grad_out.len());
     assert_eq!(out.len(), s.in_len(), "the input's gradient has the input's shape {s:?}");
+    if winograd::pays(s) {
+        return winograd::grad_input(s, weight, grad_out, out, accumulate);
+    }
     dense::run(&dense::Problem::grad_input(s), Input::Map(grad_out), weight, out, accumulate);
 }
 

@@ -21,10 +21,22 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `p` is writable for `LANES` floats.
     unsafe fn store(p: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// `a·b + c`, fused where the machine does it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// Bit k: whether `x[k] >= bound`.
-    unsafe fn at_least(x: &[f32; 8], bound: f32) -> u8;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// Lane by lane: `yes` where `x >= bound`, else `no`.
+    unsafe fn at_least(x: Self::V, bound: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// Writes `LANES` bits: whether `x >= bound`.
+    ///
+    /// # Safety
+    /// `to` is writable for `LANES / 8` bytes.
+    unsafe fn store_bits(to: *mut u8, x: Self::V, bound: Self::V);
+    /// 0.0 and 1.0 from `LANES` bits.
+    ///
+    /// # Safety
+    /// `from` is readable for `LANES / 8` bytes.
+    unsafe fn load_bits(from: *const u8) -> Self::V;
 }
 
 /// Plain Rust, 8 lanes.
@@ -68,12 +80,35 @@ impl Simd for Portable {
         lanewise!(|a: f32, b: f32| a + b, a, b)
     }
     #[inline(always)]
+    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| a - b, a, b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         lanewise!(|a: f32, b: f32, c: f32| a * b + c, a, b, c)
     }
     #[inline(always)]
-    unsafe fn at_least(x: &[f32; 8], bound: f32) -> u8 {
-        (0..8).fold(0, |bits, k| bits | (u8::from(x[k] >= bound) << k))
+    unsafe fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| a * b, a, b)
+    }
+    #[inline(always)]
+    unsafe fn at_least(x: [f32; 8], bound: [f32; 8], yes: [f32; 8], no: [f32; 8]) -> [f32; 8] {
+        lanewise!(|x: f32, bound: f32, yes: f32, no: f32| if x >= bound { yes } else { no }, x, bound, yes, no)
+    }
+    #[inline(always)]
+    unsafe fn store_bits(to: *mut u8, x: [f32; 8], bound: [f32; 8]) {
+        // SAFETY: the caller's.
+        unsafe { *to = (0..8).fold(0, |bits, k| bits | (u8::from(x[k] >= bound[k]) << k)) }
+    }
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u8) -> [f32; 8] {
+        // SAFETY: the caller's.
+        let byte = u32::from(unsafe { *from });
+        let mut out = [0.0; 8];
+        for (k, x) in out.iter_mut().enumerate() {
+            *x = ((byte >> k) & 1) as f32;
+        }
+        out
     }
 }
 
@@ -83,7 +118,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! x86_simd {
-        ($name:ident, $v:ty, $lanes:expr, $registers:expr, $zero:ident $splat:ident $load:ident $store:ident $add:ident $fma:ident) => {
+        ($name:ident, $v:ty, $lanes:expr, $registers:expr, $zero:ident $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident, { $($bits:item)* }) => {
             #[derive(Clone, Copy)]
             pub(crate) struct $name;
             // SAFETY of each block: the trait's contract, the CPU has the instructions and pointers are valid.
@@ -112,23 +147,55 @@ mod x86 {
                     unsafe { $add(a, b) }
                 }
                 #[inline(always)]
+                unsafe fn sub(a: $v, b: $v) -> $v {
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
                 unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
                     unsafe { $fma(a, b, c) }
                 }
                 #[inline(always)]
-                unsafe fn at_least(x: &[f32; 8], bound: f32) -> u8 {
-                    unsafe {
-                        let x = _mm256_loadu_ps(x.as_ptr());
-                        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(bound))) as u8
-                    }
+                unsafe fn mul(a: $v, b: $v) -> $v {
+                    unsafe { $mul(a, b) }
                 }
+                $($bits)*
             }
         };
     }
     x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
-        _mm256_add_ps _mm256_fmadd_ps);
+        _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps, {
+        #[inline(always)]
+        unsafe fn at_least(x: __m256, bound: __m256, yes: __m256, no: __m256) -> __m256 {
+            unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GE_OQ>(x, bound)) }
+        }
+        #[inline(always)]
+        unsafe fn store_bits(to: *mut u8, x: __m256, bound: __m256) {
+            unsafe { *to = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x, bound)) as u8 }
+        }
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u8) -> __m256 {
+            unsafe {
+                let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+                let set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(i32::from(*from)), lanes), lanes);
+                _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(1.0))
+            }
+        }
+    });
     x86_simd!(Avx512, __m512, 16, 32, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps
-        _mm512_add_ps _mm512_fmadd_ps);
+        _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps, {
+        #[inline(always)]
+        unsafe fn at_least(x: __m512, bound: __m512, yes: __m512, no: __m512) -> __m512 {
+            unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, bound), no, yes) }
+        }
+        #[inline(always)]
+        unsafe fn store_bits(to: *mut u8, x: __m512, bound: __m512) {
+            unsafe { to.cast::<u16>().write_unaligned(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, bound)) }
+        }
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u8) -> __m512 {
+            unsafe { _mm512_maskz_mov_ps(from.cast::<u16>().read_unaligned(), _mm512_set1_ps(1.0)) }
+        }
+    });
 }
 
 /// An inner loop, generic over the vector. `run` and all it calls must be `#[inline(always)]`.
@@ -196,6 +263,9 @@ pub fn set_portable(portable: bool) {
 }
 
 fn detect() -> Level {
+    if std::env::var_os("TMP_AVX2").is_some() {
+        return Level::Avx2;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         let avx2 = is_x86_feature_detected!("avx2")

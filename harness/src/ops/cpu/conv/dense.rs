@@ -9,7 +9,7 @@ use super::pack::Weights;
 use super::padded::{Band, MapSize};
 
 /// Pixels of a tile; `PIXELS` list entries are a multiple of every register tile's.
-const PIXELS_STEP: usize = 48;
+pub(super) const PIXELS_STEP: usize = 48;
 /// Output pixels that share one pass over a slice of the weights.
 const BAND_PIXELS: usize = 512;
 /// Floats of a weight slice: 24 KB stay in the first-level cache under the pixels that stream past.
@@ -117,12 +117,12 @@ impl<'s> Problem<'s> {
 
 /// A run of weight rows: taps `taps.0..taps.1` of the source channels `channels.0..channels.1`.
 #[derive(Clone, Copy)]
-struct Slice {
+pub(super) struct Slice {
     taps: (usize, usize),
     channels: (usize, usize),
 }
 
-fn slices(taps: usize, channels: usize, width: usize) -> Vec<Slice> {
+pub(super) fn slices(taps: usize, channels: usize, width: usize) -> Vec<Slice> {
     let rows = (SLICE / width).max(1);
     let chunk = channels.min(64);
     let taps_each = (rows / chunk).clamp(1, taps);
@@ -244,22 +244,22 @@ fn run_class(
 
 /// Offsets of a pixel in the padded source and in the output map.
 #[derive(Clone, Copy)]
-struct Pixel {
-    from: usize,
-    to: usize,
+pub(super) struct Pixel {
+    pub from: usize,
+    pub to: usize,
 }
 
 /// All pixels of a band for one block of output channels.
-struct Sweep<'a> {
-    source: *const f32,
-    pixels: &'a [Pixel],
-    real: usize,
-    taps: &'a [usize],
-    slices: &'a [Slice],
-    weight: *const f32,
-    width: usize,
-    target: *mut f32,
-    accumulate: bool,
+pub(super) struct Sweep<'a> {
+    pub source: *const f32,
+    pub pixels: &'a [Pixel],
+    pub real: usize,
+    pub taps: &'a [usize],
+    pub slices: &'a [Slice],
+    pub weight: *const f32,
+    pub width: usize,
+    pub target: *mut f32,
+    pub accumulate: bool,
 }
 
 impl Kernel for Sweep<'_> {

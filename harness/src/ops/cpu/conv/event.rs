@@ -10,7 +10,7 @@ use super::{blocks, out_channels};
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
 /// Channels of a block of the input: 3 taps × 32 channels × 64 floats (24 KB) stay in the first-level cache.
-const IN_BLOCK: usize = 32;
+const IN_BLOCK: usize = 64;
 
 /// The convolution of bit-packed spikes with the OIHW `weight`.
 pub(super) fn forward(s: &ConvShape, spikes: &[u8], weight: &[f32], out: &mut [f32]) {
@@ -159,11 +159,26 @@ impl Gather<'_> {
                     }
                 }
                 let entries = self.lists.entries.get_unchecked(starts[first] as usize..starts[last] as usize);
-                for &entry in entries {
+                let mut odd = [S::zero(); N];
+                let (pairs, rest) = entries.as_chunks::<2>();
+                for &[a, b] in pairs {
+                    let a = base.wrapping_add(a as usize * (N * S::LANES));
+                    let b = base.wrapping_add(b as usize * (N * S::LANES));
+                    for n in 0..N {
+                        sum[n] = S::add(sum[n], S::load(a.add(n * S::LANES)));
+                    }
+                    for n in 0..N {
+                        odd[n] = S::add(odd[n], S::load(b.add(n * S::LANES)));
+                    }
+                }
+                for &entry in rest {
                     let row = base.wrapping_add(entry as usize * (N * S::LANES));
                     for n in 0..N {
-                        sum[n] = S::add(sum[n], S::load(row.add(n * S::LANES)));
+                        odd[n] = S::add(odd[n], S::load(row.add(n * S::LANES)));
                     }
+                }
+                for n in 0..N {
+                    sum[n] = S::add(sum[n], odd[n]);
                 }
                 for n in 0..N {
                     S::store(to.add(n * S::LANES), sum[n]);

@@ -22,10 +22,12 @@ static BITS: [[u16; 8]; 256] = {
 /// Up to 8 entries are written whatever the byte: `out` needs room for 8.
 #[inline(always)]
 pub(super) fn append(byte: u8, base: u16, out: &mut [u16]) -> usize {
-    let entries = &BITS[byte as usize];
-    for (to, entry) in out[..8].iter_mut().zip(entries) {
-        *to = base.wrapping_add(*entry);
+    // A whole array at a time, so that it is one vector addition and one store.
+    let mut entries = BITS[byte as usize];
+    for entry in &mut entries {
+        *entry = entry.wrapping_add(base);
     }
+    out[..8].copy_from_slice(&entries);
     byte.count_ones() as usize
 }
 

@@ -31,20 +31,48 @@ impl<'a> Weights<'a> {
         if count < width {
             out[..taps.len() * n * width].fill(0.0);
         }
-        // Sixteen sources by nine taps: the lines that one destination reads stay cached for the next.
-        for chunk in (0..n).step_by(16) {
-            for j in 0..count {
-                let from = &self.data[(dst.start + j) * self.dst_stride..];
-                for i in chunk..n.min(chunk + 16) {
-                    let from = &from[(src.start + i) * self.src_stride..];
-                    for (t, &tap) in taps.iter().enumerate() {
-                        out[(t * n + i) * width + j] = from[tap];
+        if self.dst_stride < self.src_stride {
+            // Destinations lie side by side: whole rows at a time.
+            for (i, c) in src.enumerate() {
+                for (t, &tap) in taps.iter().enumerate() {
+                    let row = &mut out[(t * n + i) * width..][..count];
+                    let from = &self.data[c * self.src_stride + dst.start * self.dst_stride + tap..];
+                    for (w, x) in row.iter_mut().zip(from.iter().step_by(self.dst_stride)) {
+                        *w = *x;
+                    }
+                }
+            }
+            return;
+        }
+        // A transposition: 16 destinations by some 144 (source, tap) pairs pass through a block of memory that the
+        // first-level cache holds, whatever the strides.
+        let mut block = vec![[0.0f32; 16]; BLOCK.max(taps.len())];
+        let sources = (BLOCK / taps.len()).max(1);
+        for first in (0..n).step_by(sources) {
+            let sources = first..n.min(first + sources);
+            for j in (0..count).step_by(16) {
+                let lanes = 16.min(count - j);
+                for lane in 0..lanes {
+                    let from = &self.data[(dst.start + j + lane) * self.dst_stride + src.start * self.src_stride..];
+                    for (i, to) in sources.clone().zip(block.chunks_exact_mut(taps.len())) {
+                        let from = &from[i * self.src_stride..];
+                        for (to, &tap) in to.iter_mut().zip(taps) {
+                            to[lane] = from[tap];
+                        }
+                    }
+                }
+                for (i, rows) in sources.clone().zip(block.chunks_exact(taps.len())) {
+                    for (t, row) in rows.iter().enumerate() {
+                        out[(t * n + i) * width + j..][..lanes].copy_from_slice(&row[..lanes]);
                     }
                 }
             }
         }
     }
 }
+
+/// (source, tap) pairs of a transposition block: 9 KB.
+const BLOCK: usize = 144;
 
 /// Sums the partial weight gradients, each `[block][tap][c_in][width]`, in order, into the OIHW `out`.
 pub(super) fn unpack(s: &ConvShape, partials: &[Aligned], blocks: &[(usize, usize)], out: &mut [f32]) {
@@ -56,12 +84,27 @@ pub(super) fn unpack(s: &ConvShape, partials: &[Aligned], blocks: &[(usize, usiz
         let count = width.min(s.c_out.saturating_sub(start));
         // SAFETY: output channels of a block are its own rows of `out`.
         let out = unsafe { target.slice(start.min(s.c_out) * rows, count * rows) };
-        for chunk in (0..c_in).step_by(16) {
-            for (j, row) in out.chunks_exact_mut(rows).enumerate() {
-                for c in chunk..c_in.min(chunk + 16) {
-                    for tap in 0..kk {
+        let mut block = vec![[0.0f32; 16]; BLOCK.max(kk)];
+        let sources = (BLOCK / kk).max(1);
+        for first in (0..c_in).step_by(sources) {
+            let sources = first..c_in.min(first + sources);
+            for j in (0..count).step_by(16) {
+                let lanes = 16.min(count - j);
+                for (c, block) in sources.clone().zip(block.chunks_exact_mut(kk)) {
+                    for (tap, sum) in block.iter_mut().enumerate() {
                         let at = start * rows + (tap * c_in + c) * width + j;
-                        row[c * kk + tap] = partials.iter().map(|p| p[at]).sum();
+                        sum[..lanes].copy_from_slice(&partials[0][at..at + lanes]);
+                        for partial in &partials[1..] {
+                            for (s, p) in sum[..lanes].iter_mut().zip(&partial[at..]) {
+                                *s += p;
+                            }
+                        }
+                    }
+                }
+                for lane in 0..lanes {
+                    let to = &mut out[(j + lane) * rows + first * kk..][..sources.len() * kk];
+                    for (to, sums) in to.iter_mut().zip(&block) {
+                        *to = sums[lane];
                     }
                 }
             }

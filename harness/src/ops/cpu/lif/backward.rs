@@ -1,8 +1,7 @@
 use super::super::parallel::{Shared, map_tiles};
 use super::super::simd::{self, Kernel as Simded, Simd};
-use super::current::{Extra, Lanes, WithExtra, read, with_extra};
-use super::forward::{charge, discharge};
-use super::{Branch, ChannelSums, LifShape, Reset, Shortcut};
+use super::current::{Extra, Neuron, WithExtra, with_extra};
+use super::{Branch, ChannelSums, LifShape, Shortcut};
 use methods::surrogate::{Kernel, Surrogate, WithKernel};
 use std::ops::Range;
 
@@ -53,7 +52,7 @@ impl<K: Kernel> WithExtra for Curved<'_, K> {
         let (grad_current, kernel) = (Shared::new(grad_current), self.kernel);
         let sums = map_tiles(n, l.len() * 16, |tile| {
             let positions = tile * each..l.positions.min((tile + 1) * each);
-            simd::run(Tile { l, main, broadcast, extra, kernel, positions, grad_spikes, grad_current }, 8)
+            simd::run(Tile { l, main, broadcast, extra, kernel, positions, grad_spikes, grad_current }, l.channels)
         });
         ChannelSums::total(l.channels, sums)
     }
@@ -76,11 +75,18 @@ impl<X: Extra, K: Kernel> Simded for Tile<'_, X, K> {
     unsafe fn run<S: Simd>(self) -> ChannelSums {
         let l = self.l;
         let mut sums = ChannelSums::zeros(l.channels);
-        let mut membrane = vec![[0.0; 8]; l.time_steps];
+        let mut membrane = vec![0.0; l.time_steps * l.channels];
+        let mut slopes = membrane.clone();
         for position in self.positions.clone() {
-            for c in (0..l.channels).step_by(8) {
-                self.recompute(position, c, &mut membrane);
-                self.eight(position, c, &membrane, &mut sums);
+            // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels are
+            // a multiple of the lanes; the buffers hold T rows; the tile owns the gradient of its positions.
+            unsafe {
+                self.recompute::<S>(position, &mut membrane);
+                // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
+                for (slope, u) in slopes.iter_mut().zip(&membrane) {
+                    *slope = self.kernel.derivative(u - l.v_th);
+                }
+                self.through_time::<S>(position, &membrane, &slopes, &mut sums);
             }
         }
         sums
@@ -88,87 +94,85 @@ impl<X: Extra, K: Kernel> Simded for Tile<'_, X, K> {
 }
 
 impl<X: Extra, K: Kernel> Tile<'_, X, K> {
-    /// The membrane before the reset, at every t.
+    /// The membrane before the reset, `[T, channels]`.
     #[inline(always)]
-    fn recompute(&self, position: usize, c: usize, membrane: &mut [Lanes]) {
+    unsafe fn recompute<S: Simd>(&self, position: usize, membrane: &mut [f32]) {
         let l = self.l;
-        let mut u = [0.0; 8];
-        for (t, kept) in membrane.iter_mut().enumerate() {
-            let at = (t * l.positions + position) * l.channels + c;
-            let mut current = self.main.scaled(if self.broadcast { position * l.channels + c } else { at }, c);
-            self.extra.add(at, c, &mut current);
-            charge(l, &mut u, &current);
-            *kept = u;
-            discharge(l, &mut u);
+        let plane = l.positions * l.channels;
+        // SAFETY: as in `run` (and below).
+        unsafe {
+            let neuron = Neuron::<S>::new(l);
+            for c in (0..l.channels).step_by(S::LANES) {
+                let start = position * l.channels + c;
+                let mut u = neuron.zero;
+                for t in 0..l.time_steps {
+                    let at = start + t * plane;
+                    let current = self.main.scaled::<S>(if self.broadcast { start } else { at }, c);
+                    u = neuron.charge(u, self.extra.add::<S>(at, c, current));
+                    S::store(membrane.as_mut_ptr().add(t * l.channels + c), u);
+                    u = neuron.discharge(u);
+                }
+            }
         }
     }
 
-    /// Backpropagation through time of eight channels of one position.
+    /// Backpropagation through time of one position. `grad` holds dL/du[t+1] and becomes dL/du[t]:
+    /// `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for the soft one; a
+    /// detached reset drops the last term.
     #[inline(always)]
-    fn eight(&self, position: usize, c: usize, membrane: &[Lanes], sums: &mut ChannelSums) {
+    unsafe fn through_time<S: Simd>(&self, position: usize, membrane: &[f32], slopes: &[f32], sums: &mut ChannelSums) {
         let l = self.l;
-        let (mut grad, mut total) = ([0.0; 8], [0.0; 8]);
-        let (mut with_main, mut with_shortcut) = ([0.0; 8], [0.0; 8]);
-        for (t, u) in membrane.iter().enumerate().rev() {
-            let at = (t * l.positions + position) * l.channels + c;
-            self.step(u, &read(self.grad_spikes, at), &mut grad);
-            for k in 0..8 {
-                total[k] += grad[k];
+        let plane = l.positions * l.channels;
+        unsafe {
+            let neuron = Neuron::<S>::new(l);
+            let one = S::splat(1.0);
+            for c in (0..l.channels).step_by(S::LANES) {
+                let start = position * l.channels + c;
+                let [mut grad, mut total, mut with_main, mut with_shortcut] = [neuron.zero; 4];
+                for t in (0..l.time_steps).rev() {
+                    let at = start + t * plane;
+                    let u = S::load(membrane.as_ptr().add(t * l.channels + c));
+                    let slope = S::load(slopes.as_ptr().add(t * l.channels + c));
+                    let mut through = if neuron.hard { S::at_least(u, neuron.v_th, neuron.zero, one) } else { one };
+                    if !l.detach_reset {
+                        let lost = if neuron.hard { u } else { neuron.v_th };
+                        through = S::sub(through, S::mul(lost, slope));
+                    }
+                    let direct = S::mul(S::load(self.grad_spikes.as_ptr().add(at)), slope);
+                    grad = S::add(direct, S::mul(S::mul(neuron.tau, grad), through));
+                    total = S::add(total, grad);
+                    if !self.broadcast {
+                        with_main = S::add(with_main, S::mul(grad, S::load(self.main.map.as_ptr().add(at))));
+                        S::store(self.grad_current.at(at), grad);
+                    }
+                    if X::SUMMED {
+                        with_shortcut = S::add(with_shortcut, S::mul(grad, self.extra.value::<S>(at)));
+                    }
+                }
+                if self.broadcast {
+                    with_main = S::mul(total, S::load(self.main.map.as_ptr().add(start)));
+                    S::store(self.grad_current.at(start), total);
+                }
+                add::<S>(&mut sums.grad[c..], total);
+                add::<S>(&mut sums.grad_main[c..], with_main);
+                if X::SUMMED {
+                    add::<S>(&mut sums.grad_shortcut[c..], with_shortcut);
+                }
             }
-            if !self.broadcast {
-                accumulate(&mut with_main, &grad, &read(self.main.map, at));
-                self.write(at, &grad);
-            }
-            if X::SUMMED {
-                accumulate(&mut with_shortcut, &grad, &self.extra.value(at));
-            }
         }
-        if self.broadcast {
-            let at = position * l.channels + c;
-            accumulate(&mut with_main, &total, &read(self.main.map, at));
-            self.write(at, &total);
-        }
-        add(&mut sums.grad[c..c + 8], &total);
-        add(&mut sums.grad_main[c..c + 8], &with_main);
-        if X::SUMMED {
-            add(&mut sums.grad_shortcut[c..c + 8], &with_shortcut);
-        }
-    }
-
-    /// `grad` holds dL/du[t+1] and becomes dL/du[t]: `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset,
-    /// `gs·σ' + tau·grad·(1 - v_th·σ')` for the soft one; a detached reset drops the last term.
-    #[inline(always)]
-    fn step(&self, u: &Lanes, grad_spikes: &Lanes, grad: &mut Lanes) {
-        let l = self.l;
-        let hard = l.reset == Reset::Hard;
-        let attached = if l.detach_reset { 0.0 } else { 1.0 };
-        for k in 0..8 {
-            let slope = self.kernel.derivative(u[k] - l.v_th);
-            let keep = if hard && u[k] >= l.v_th { 0.0 } else { 1.0 };
-            let lost = attached * if hard { u[k] } else { l.v_th };
-            grad[k] = grad_spikes[k] * slope + l.tau * grad[k] * (keep - lost * slope);
-        }
-    }
-
-    #[inline(always)]
-    fn write(&self, at: usize, grad: &Lanes) {
-        // SAFETY: the tile owns the rows of its positions, and `at + 8` is inside the map: channels are padded to 8.
-        unsafe { self.grad_current.at(at).cast::<Lanes>().write(*grad) };
     }
 }
 
-/// `to += a·b`, lane by lane.
+/// Adds the lanes of `x` to f64 sums.
+///
+/// # Safety
+/// As [`Simd`].
 #[inline(always)]
-pub(super) fn accumulate(to: &mut Lanes, a: &Lanes, b: &Lanes) {
-    for k in 0..8 {
-        to[k] += a[k] * b[k];
-    }
-}
-
-/// Adds eight lanes to eight f64 sums.
-#[inline(always)]
-pub(super) fn add(to: &mut [f64], lanes: &Lanes) {
-    for (to, x) in to.iter_mut().zip(lanes) {
-        *to += f64::from(*x);
+pub(super) unsafe fn add<S: Simd>(to: &mut [f64], x: S::V) {
+    let mut lanes = [0.0; 16];
+    // SAFETY: no vector has more than 16 lanes.
+    unsafe { S::store(lanes.as_mut_ptr(), x) };
+    for (to, x) in to[..S::LANES].iter_mut().zip(lanes) {
+        *to += f64::from(x);
     }
 }

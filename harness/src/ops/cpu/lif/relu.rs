@@ -3,8 +3,8 @@
 use super::super::norm::chunks;
 use super::super::parallel::{Shared, map_tiles, tiles};
 use super::super::simd::{self, Kernel, Simd};
-use super::backward::{accumulate, add};
-use super::current::{Extra, WithExtra, read, with_extra};
+use super::backward::add;
+use super::current::{Extra, WithExtra, with_extra};
 use super::{Branch, ChannelSums, Shortcut, check};
 
 /// `out = max(0, main + shortcut)`.
@@ -51,7 +51,7 @@ impl WithExtra for Forward<'_> {
             let (start, end) = (tile * each * channels, rows.min((tile + 1) * each) * channels);
             // SAFETY: tiles are disjoint ranges of `out`.
             let out = unsafe { target.slice(start, end - start) };
-            simd::run(ForwardTile { main, channels, extra, start, out }, 8);
+            simd::run(ForwardTile { main, channels, extra, start, out }, channels);
         });
     }
 }
@@ -68,13 +68,14 @@ impl<X: Extra> Kernel for ForwardTile<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for (row, out) in self.out.chunks_exact_mut(self.channels).enumerate() {
-            for (j, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let (at, c) = (self.start + row * self.channels + 8 * j, 8 * j);
-                let mut current = self.main.scaled(at, c);
-                self.extra.add(at, c, &mut current);
-                for k in 0..8 {
-                    out[k] = if current[k] > 0.0 { current[k] } else { 0.0 };
+        for row in (0..self.out.len()).step_by(self.channels) {
+            for c in (0..self.channels).step_by(S::LANES) {
+                let at = self.start + row + c;
+                // SAFETY: `check` has seen that the maps are as long as `out`'s, and rows are a multiple of the lanes.
+                unsafe {
+                    let current = self.extra.add::<S>(at, c, self.main.scaled::<S>(at, c));
+                    let zero = S::zero();
+                    S::store(self.out.as_mut_ptr().add(row + c), S::at_least(current, zero, current, zero));
                 }
             }
         }
@@ -99,7 +100,7 @@ impl WithExtra for Backward<'_> {
             let (start, end) = (tile * each * channels, rows.min((tile + 1) * each) * channels);
             // SAFETY: tiles are disjoint ranges of `grad_current`.
             let grad_current = unsafe { target.slice(start, end - start) };
-            simd::run(BackwardTile { main, channels, extra, start, grad_out, grad_current }, 8)
+            simd::run(BackwardTile { main, channels, extra, start, grad_out, grad_current }, channels)
         });
         ChannelSums::total(channels, sums)
     }
@@ -119,24 +120,22 @@ impl<X: Extra> Kernel for BackwardTile<'_, X> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelSums {
         let mut sums = ChannelSums::zeros(self.channels);
-        for (row, to) in self.grad_current.chunks_exact_mut(self.channels).enumerate() {
-            for (j, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let (at, c) = (self.start + row * self.channels + 8 * j, 8 * j);
-                let mut current = self.main.scaled(at, c);
-                self.extra.add(at, c, &mut current);
-                let mut grad = read(self.grad_out, at);
-                for k in 0..8 {
-                    grad[k] = if current[k] > 0.0 { grad[k] } else { 0.0 };
+        for row in (0..self.grad_current.len()).step_by(self.channels) {
+            for c in (0..self.channels).step_by(S::LANES) {
+                let at = self.start + row + c;
+                // SAFETY: as in the forward.
+                unsafe {
+                    let current = self.extra.add::<S>(at, c, self.main.scaled::<S>(at, c));
+                    let (zero, grad) = (S::zero(), S::load(self.grad_out.as_ptr().add(at)));
+                    // No gradient at exactly 0, as torch's.
+                    let grad = S::at_least(zero, current, zero, grad);
+                    S::store(self.grad_current.as_mut_ptr().add(row + c), grad);
+                    add::<S>(&mut sums.grad[c..], grad);
+                    add::<S>(&mut sums.grad_main[c..], S::mul(grad, S::load(self.main.map.as_ptr().add(at))));
+                    if X::SUMMED {
+                        add::<S>(&mut sums.grad_shortcut[c..], S::mul(grad, self.extra.value::<S>(at)));
+                    }
                 }
-                let (mut with_main, mut with_shortcut) = ([0.0; 8], [0.0; 8]);
-                accumulate(&mut with_main, &grad, &read(self.main.map, at));
-                add(&mut sums.grad[c..c + 8], &grad);
-                add(&mut sums.grad_main[c..c + 8], &with_main);
-                if X::SUMMED {
-                    accumulate(&mut with_shortcut, &grad, &self.extra.value(at));
-                    add(&mut sums.grad_shortcut[c..c + 8], &with_shortcut);
-                }
-                *to = grad;
             }
         }
         sums
