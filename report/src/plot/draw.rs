@@ -16,7 +16,7 @@ use super::{Axis, Chart, Mark, Series, Shape};
 pub(crate) const WIDTH: u32 = 500;
 const TOP: u32 = 18;
 const RIGHT: u32 = 14;
-const BOTTOM: u32 = 50;
+const BOTTOM: u32 = 46;
 const LEGEND_ROW: u32 = 20;
 /// plotters asks for 1.24 times the size that it then writes.
 const FONT: f64 = 12.5 * 1.24;

@@ -17,7 +17,7 @@ pub(crate) fn section(model: &Model) -> Result<Section> {
          one sample standard deviation to each side; a hollow mark is a single seed, which has no spread. Marks stand \
          side by side where they share a T.",
     );
-    let figures = model.panels.iter().map(|panel| {
+    let figures = model.drawn().map(|panel| {
         let caption = format!("{}. {}", panel.title(), seeds_of(panel));
         Figure::of_panel(panel, "accuracy", caption, &chart(model, panel))
     });
@@ -143,8 +143,8 @@ pub(crate) fn published(claims: &[&Claim]) -> Vec<Series> {
             ..Series::default()
         })
     };
-    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "paper's dspike, as quoted by others", palette::INK);
-    let unverified = of(&[Certainty::Unverified], "paper's dspike, UNVERIFIED (recalled)", palette::GRAY);
+    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "published Dspike, as quoted", palette::INK);
+    let unverified = of(&[Certainty::Unverified], "published Dspike, UNVERIFIED", palette::GRAY);
     [quoted, unverified].into_iter().flatten().collect()
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
          seed of each line; epochs are counted along the chain, its parents' included.",
     );
     let mut figures = Vec::new();
-    for (p, panel) in model.panels.iter().enumerate() {
+    for (p, panel) in model.drawn().enumerate() {
         for (l, line) in panel.lines.iter().enumerate() {
             let stages = stages(model, (p, l), line);
             if stages.is_empty() {
