@@ -32,7 +32,7 @@ pub(crate) struct Model {
 }
 
 /// Panels with plots at most.
-pub(crate) const DRAWN_PANELS: usize = 16;
+pub(crate) const DRAWN_PANELS: usize = 8;
 
 /// A point: panel, line, point.
 pub(crate) type Place = (usize, usize, usize);

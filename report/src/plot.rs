@@ -44,12 +44,10 @@ pub(crate) struct Series {
     pub points: Vec<Mark>,
     pub joined: bool,
     pub marked: bool,
-    /// Fainter and thinner: context, not result.
-    pub faint: bool,
     /// Filled bars from zero: (low, high, height).
     pub bars: Vec<(f64, f64, f64)>,
-    /// Left out of the legend (a second series of one method, say).
-    pub unlisted: bool,
+    /// Small marks, where there are hundreds.
+    pub small: bool,
 }
 
 #[derive(Clone, Debug, Default)]

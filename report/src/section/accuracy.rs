@@ -22,6 +22,13 @@ pub(crate) fn section(model: &Model) -> Result<Section> {
         Figure::of_panel(panel, "accuracy", caption, &chart(model, panel))
     });
     section.figures(figures.collect::<Result<_>>()?);
+    let undrawn = model.panels.len() - model.drawn().count();
+    if undrawn > 0 {
+        section.text(format!(
+            "Plots of {undrawn} further data sets, protocols or networks are left out to keep this page light; the tables \
+             have their numbers. Render a folder with fewer of them to see their plots."
+        ));
+    }
     section.table(table(model));
     Ok(section)
 }

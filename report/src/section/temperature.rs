@@ -149,7 +149,14 @@ fn cosines(panel: &Panel, line: &Line, stages: &[Stage]) -> Chart {
         marked: true,
         ..Series::default()
     });
-    let series: Vec<Series> = series.collect();
+    let mut series: Vec<Series> = series.collect();
+    // Hundreds of epochs: small marks without their hover texts, or the file would grow with every epoch.
+    if series.iter().map(|series| series.points.len()).sum::<usize>() > 400 {
+        for series in &mut series {
+            series.small = true;
+            series.points.iter_mut().for_each(|mark| mark.title.clear());
+        }
+    }
     let values = series.iter().flat_map(|series| &series.points).map(|mark| mark.y).collect::<Vec<_>>();
     Chart {
         title: format!("Cosine of every candidate of {}, {}", line.label(), panel.title()),
