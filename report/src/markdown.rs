@@ -28,7 +28,7 @@ fn section_to(section: &Section, out: &mut String) {
             Block::Text(text) => *out += &format!("{}\n", escape(text)),
             Block::Code(text) => *out += &code(text),
             Block::List(lines) => out.extend(lines.iter().map(|line| format!("- {}\n", escape(line)))),
-            Block::Figures(figures) => out.extend(
+            Block::Figures(figures) | Block::Folded(_, figures) => out.extend(
                 figures.iter().map(|figure| format!("![{}]({}.svg)\n\n", escape(&figure.caption), figure.name)),
             ),
             Block::Table(table) => *out += &table_text(table),
@@ -47,7 +47,7 @@ fn code(text: &str) -> String {
 pub(crate) fn table_text(table: &Table) -> String {
     let mut out = format!("**{}**\n\n|", escape(&table.caption));
     for column in &table.columns {
-        let _ = write!(out, " {} |", escape(column.title));
+        let _ = write!(out, " {} |", escape(&column.title));
     }
     out += "\n|";
     for column in &table.columns {

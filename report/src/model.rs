@@ -31,6 +31,9 @@ pub(crate) struct Model {
     pub fidelity: Vec<(Place, FidelityPoint)>,
 }
 
+/// Panels with plots at most.
+pub(crate) const DRAWN_PANELS: usize = 8;
+
 /// A point: panel, line, point.
 pub(crate) type Place = (usize, usize, usize);
 
@@ -143,6 +146,11 @@ impl Model {
                 membranes.entry(*place).or_default().push(row);
             }
         })
+    }
+
+    /// The panels that get plots: all of them, up to a number that a page can bear (tables have the rest).
+    pub fn drawn(&self) -> impl Iterator<Item = &Panel> {
+        self.panels.iter().take(DRAWN_PANELS)
     }
 
     /// Every point with its place.

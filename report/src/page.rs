@@ -22,9 +22,13 @@ impl Page {
     pub fn of(model: &Model) -> Result<Self> {
         let sections = [
             Some(section::accuracy::section(model)?),
+            Some(section::comparison::section(model)),
             Some(section::published::section(model)?),
             section::temperature::section(model)?,
+            section::fidelity::section(model)?,
             section::neurons::section(model)?,
+            section::audit::section(model)?,
+            Some(section::cost::section(model)?),
             section::loss::section(model)?,
             Some(section::cells::gap_section(model)),
             Some(section::deviations::section(model)),
@@ -45,7 +49,7 @@ impl Page {
 
     pub fn figures(&self) -> impl Iterator<Item = &Figure> {
         let figures = self.sections.iter().flat_map(|section| &section.blocks).filter_map(|block| match block {
-            Block::Figures(figures) => Some(figures),
+            Block::Figures(figures) | Block::Folded(_, figures) => Some(figures),
             _ => None,
         });
         figures.flatten()

@@ -3,7 +3,7 @@
 mod draw;
 pub(crate) mod palette;
 
-pub(crate) use draw::svg;
+pub(crate) use draw::{escape, svg};
 pub(crate) use palette::{Shape, Style};
 
 /// A chart of one panel: axes, and series from back to front.
@@ -44,12 +44,10 @@ pub(crate) struct Series {
     pub points: Vec<Mark>,
     pub joined: bool,
     pub marked: bool,
-    /// Fainter and thinner: context, not result.
-    pub faint: bool,
     /// Filled bars from zero: (low, high, height).
     pub bars: Vec<(f64, f64, f64)>,
-    /// Left out of the legend (a second series of one method, say).
-    pub unlisted: bool,
+    /// Small marks, where there are hundreds.
+    pub small: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,8 +93,8 @@ impl Axis {
         Self { label: label.into(), range: (low as f64 - 0.4, high as f64 + 0.4), ticks }
     }
 
-    /// Powers of ten (and 2 and 5 where the range is short) over values given as their logarithms.
-    pub fn log10(label: &str, logs: impl IntoIterator<Item = f64>, format: impl Fn(f64) -> String) -> Self {
+    /// Powers of ten (and 2 and 5, or any round number, where the range is short) over values given as their logarithms.
+    pub fn log10(label: &str, logs: impl IntoIterator<Item = f64>, format: impl Fn(f64) -> String + Copy) -> Self {
         let mut axis = Self::fit(label, logs, |_| String::new());
         let (low, high) = axis.range;
         let decades = (low.floor() as i32)..=(high.ceil() as i32);
@@ -106,6 +104,14 @@ impl Axis {
             .map(|value| (value.log10(), format(value)))
             .filter(|(log, _)| (low..=high).contains(log))
             .collect();
+        if axis.ticks.len() < 3 {
+            let linear = Self::fit(label, [10f64.powf(low), 10f64.powf(high)], format);
+            let ticks = linear.ticks.into_iter().filter(|(value, _)| *value > 0.0);
+            axis.ticks = ticks
+                .map(|(value, label)| (value.log10(), label))
+                .filter(|(log, _)| (low..=high).contains(log))
+                .collect();
+        }
         axis
     }
 }

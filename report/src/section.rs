@@ -2,8 +2,12 @@
 //! here is plain and unescaped; the two writers escape it.
 
 pub(crate) mod accuracy;
+pub(crate) mod audit;
 pub(crate) mod cells;
+pub(crate) mod comparison;
+pub(crate) mod cost;
 pub(crate) mod deviations;
+pub(crate) mod fidelity;
 pub(crate) mod loss;
 pub(crate) mod neurons;
 pub(crate) mod published;
@@ -30,6 +34,8 @@ pub(crate) enum Block {
     Code(String),
     List(Vec<String>),
     Figures(Vec<Figure>),
+    /// Figures behind their caption until opened.
+    Folded(String, Vec<Figure>),
     Table(Table),
 }
 
@@ -39,7 +45,6 @@ pub(crate) struct Figure {
     /// File name without its ending.
     pub name: String,
     pub caption: String,
-    pub alt: String,
     pub svg: String,
     /// For the filter; empty for none.
     pub dataset: String,
@@ -56,7 +61,7 @@ pub(crate) struct Table {
 
 #[derive(Debug)]
 pub(crate) struct Column {
-    pub title: &'static str,
+    pub title: String,
     /// Explained on hover.
     pub hint: &'static str,
     pub numeric: bool,
@@ -93,10 +98,14 @@ impl Section {
         self.blocks.push(Block::Text(text.into()));
     }
 
-    /// Figures that are there; none makes no block.
-    pub fn figures(&mut self, figures: Vec<Figure>) {
+    /// Figures that are there; none makes no block, and of many all but the first few are folded away.
+    pub fn figures(&mut self, mut figures: Vec<Figure>) {
+        let folded = if figures.len() > 12 { figures.split_off(6) } else { Vec::new() };
         if !figures.is_empty() {
             self.blocks.push(Block::Figures(figures));
+        }
+        if !folded.is_empty() {
+            self.blocks.push(Block::Folded(format!("{} more plots", folded.len()), folded));
         }
     }
 
@@ -113,17 +122,17 @@ impl Figure {
     pub fn of_panel(panel: &Panel, name: &str, caption: String, chart: &Chart) -> Result<Self> {
         let svg = plot::svg(chart)?;
         let name = format!("{name}-{}", panel.slug);
-        Ok(Self { name, caption, alt: chart.alt.clone(), svg, dataset: panel.dataset.clone() })
+        Ok(Self { name, caption, svg, dataset: panel.dataset.clone() })
     }
 }
 
 impl Column {
-    pub fn text(title: &'static str) -> Self {
-        Self { title, hint: "", numeric: false }
+    pub fn text(title: impl Into<String>) -> Self {
+        Self { title: title.into(), hint: "", numeric: false }
     }
 
-    pub fn number(title: &'static str) -> Self {
-        Self { title, hint: "", numeric: true }
+    pub fn number(title: impl Into<String>) -> Self {
+        Self { title: title.into(), hint: "", numeric: true }
     }
 
     pub fn hint(self, hint: &'static str) -> Self {

@@ -12,14 +12,16 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::palette::{GRAY, GRID, INK, PAPER};
 use super::{Axis, Chart, Mark, Series, Shape};
 
+/// plotters places everything on whole pixels; drawing at four times the size keeps lines true in print.
+const SCALE: u32 = 4;
 /// Width of every chart, in pixels: one column of a paper, and readable on a phone.
-pub(crate) const WIDTH: u32 = 500;
+const WIDTH: u32 = 500;
 const TOP: u32 = 18;
 const RIGHT: u32 = 14;
-const BOTTOM: u32 = 50;
+const BOTTOM: u32 = 46;
 const LEGEND_ROW: u32 = 20;
 /// plotters asks for 1.24 times the size that it then writes.
-const FONT: f64 = 12.5 * 1.24;
+const FONT: f64 = 12.5 * 1.24 * SCALE as f64;
 /// Pixels a character of a legend may take at [`FONT`].
 const CHARACTER: f64 = 7.0;
 const RADIUS: f64 = 4.5;
@@ -31,19 +33,20 @@ type Context<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>
 pub(crate) fn svg(chart: &Chart) -> Result<String> {
     let legend = Legend::of(chart);
     let height = chart.height() + legend.height();
-    let size = (WIDTH, height);
+    let size = (WIDTH * SCALE, height * SCALE);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" role=\"img\" aria-label=\"{}\" font-family=\"sans-serif\"><title>{}</title>\
-         <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\" fill=\"#FFFFFF\"/>",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{WIDTH}\" height=\"{height}\" \
+         role=\"img\" aria-label=\"{2}\"><title>{3}</title>\
+         <rect class=\"paper\" width=\"{0}\" height=\"{1}\" fill=\"#FFFFFF\"/>",
+        size.0,
+        size.1,
         escape(&chart.alt),
         escape(&chart.title)
     );
     out += &layer(size, |root| axes(chart, root))?;
     for series in &chart.series {
         let method = escape(&series.method);
-        let opacity = if series.faint { " opacity=\"0.45\"" } else { "" };
-        write!(out, "<g data-method=\"{method}\"{opacity}>")?;
+        write!(out, "<g data-method=\"{method}\">")?;
         if series.joined || !series.bars.is_empty() {
             let dash = dash(series.style.dash);
             write!(out, "<g{dash}>{}</g>", layer(size, |root| line(chart, series, root))?)?;
@@ -62,8 +65,20 @@ pub(crate) fn svg(chart: &Chart) -> Result<String> {
     Ok(out)
 }
 
+/// A dash pattern in unscaled pixels, as an attribute.
 fn dash(pattern: &str) -> String {
-    if pattern.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{pattern}\"") }
+    let lengths: Vec<String> =
+        pattern.split_whitespace().filter_map(|length| Some(px(length.parse().ok()?).to_string())).collect();
+    if lengths.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{}\"", lengths.join(" ")) }
+}
+
+/// Pixels of the finished chart to those that it is drawn in.
+fn px(pixels: i32) -> i32 {
+    pixels * SCALE as i32
+}
+
+fn stroke(colour: RGBColor, width: u32) -> ShapeStyle {
+    colour.stroke_width(width * SCALE)
 }
 
 pub(crate) fn escape(text: &str) -> String {
@@ -134,13 +149,13 @@ impl Chart {
     }
 
     fn context<'a, 'b>(&self, root: &'a Area<'b>) -> Result<Context<'a, 'b>> {
-        let bottom = root.dim_in_pixel().1 - self.height();
+        let bottom = root.dim_in_pixel().1 - self.height() * SCALE;
         ChartBuilder::on(root)
-            .margin_top(TOP)
-            .margin_right(RIGHT)
+            .margin_top(TOP * SCALE)
+            .margin_right(RIGHT * SCALE)
             .margin_bottom(bottom)
-            .set_label_area_size(LabelAreaPosition::Left, self.left())
-            .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
+            .set_label_area_size(LabelAreaPosition::Left, self.left() * SCALE)
+            .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM * SCALE)
             .build_cartesian_2d(self.x.clone(), self.y.clone())
             .map_err(failed)
     }
@@ -151,9 +166,10 @@ fn axes(chart: &Chart, root: &Area) -> Result<()> {
     context
         .configure_mesh()
         .disable_x_mesh()
-        .bold_line_style(GRID)
+        .bold_line_style(stroke(GRID, 1))
         .light_line_style(TRANSPARENT)
-        .axis_style(GRAY)
+        .axis_style(stroke(GRAY, 1))
+        .set_all_tick_mark_size(px(4))
         .label_style(("sans-serif", FONT, &INK))
         .axis_desc_style(("sans-serif", FONT, &INK))
         .x_desc(&chart.x.label)
@@ -163,10 +179,10 @@ fn axes(chart: &Chart, root: &Area) -> Result<()> {
     let (low, high) = chart.y.range;
     for (place, label) in &chart.marks {
         context
-            .draw_series(std::iter::once(PathElement::new(vec![(*place, low), (*place, high)], GRID.stroke_width(1))))
+            .draw_series(std::iter::once(PathElement::new(vec![(*place, low), (*place, high)], stroke(GRID, 1))))
             .map_err(failed)?;
         let (x, y) = context.backend_coord(&(*place, high));
-        text(root, label, (x, y - 4), HPos::Center)?;
+        text(root, label, (x, y - px(4)), HPos::Center)?;
     }
     Ok(())
 }
@@ -185,9 +201,8 @@ fn line(chart: &Chart, series: &Series, root: &Area) -> Result<()> {
         .map(|&(low, high, top)| Rectangle::new([(low, 0.0), (high, top)], colour.mix(0.25).filled()));
     context.draw_series(bars).map_err(failed)?;
     if series.joined {
-        let width = if series.faint { 1 } else { 2 };
         let points = series.points.iter().map(|mark| (mark.x, mark.y));
-        context.draw_series(LineSeries::new(points, colour.stroke_width(width))).map_err(failed)?;
+        context.draw_series(LineSeries::new(points, stroke(colour, 2))).map_err(failed)?;
     }
     Ok(())
 }
@@ -208,7 +223,7 @@ fn marks(chart: &Chart, series: &Series, dashed: bool, size: (u32, u32)) -> Resu
             }
             if !mark.title.is_empty() {
                 let (x, y) = at;
-                write!(hovers, "<circle cx=\"{x}\" cy=\"{y}\" r=\"8\" fill=\"#000\" fill-opacity=\"0\">")?;
+                write!(hovers, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{}\" fill=\"#000\" fill-opacity=\"0\">", px(8))?;
                 write!(hovers, "<title>{}</title></circle>", escape(&mark.title))?;
             }
         }
@@ -218,8 +233,8 @@ fn marks(chart: &Chart, series: &Series, dashed: bool, size: (u32, u32)) -> Resu
 }
 
 fn error_bar(root: &Area, x: i32, [low, high]: [i32; 2], series: &Series) -> Result<()> {
-    let style = series.style.colour.stroke_width(1);
-    for path in [[(x, low), (x, high)], [(x - 3, low), (x + 3, low)], [(x - 3, high), (x + 3, high)]] {
+    let (style, cap) = (stroke(series.style.colour, 1), px(3));
+    for path in [[(x, low), (x, high)], [(x - cap, low), (x + cap, low)], [(x - cap, high), (x + cap, high)]] {
         root.draw(&PathElement::new(path, style)).map_err(failed)?;
     }
     Ok(())
@@ -227,31 +242,32 @@ fn error_bar(root: &Area, x: i32, [low, high]: [i32; 2], series: &Series) -> Res
 
 fn symbol(root: &Area, series: &Series, mark: &Mark, (x, y): (i32, i32)) -> Result<()> {
     let colour = series.style.colour;
-    let stroke = colour.stroke_width(if mark.hollow { 2 } else { 1 });
+    let edge = stroke(colour, if mark.hollow && !series.small { 2 } else { 1 });
     let fill = if mark.hollow { PAPER } else { colour };
-    let r = RADIUS.round() as i32;
-    let draw = |path: Vec<(i32, i32)>, stroke: ShapeStyle| root.draw(&PathElement::new(path, stroke)).map_err(failed);
+    let radius = RADIUS * f64::from(SCALE) * if series.small { 0.5 } else { 1.0 };
+    let r = radius.round() as i32;
+    let draw = |path: Vec<(i32, i32)>, style: ShapeStyle| root.draw(&PathElement::new(path, style)).map_err(failed);
     match series.style.shape {
         Shape::Circle => {
             root.draw(&Circle::new((x, y), r, fill.filled())).map_err(failed)?;
-            root.draw(&Circle::new((x, y), r, stroke)).map_err(failed)?;
+            root.draw(&Circle::new((x, y), r, edge)).map_err(failed)?;
         }
         // Strokes have no inside: a hollow cross is one within a hollow square.
         shape @ (Shape::Cross | Shape::Plus) => {
             if mark.hollow {
-                let corners = Shape::Square.outline(RADIUS + 1.5);
+                let corners = Shape::Square.outline(radius * 1.3);
                 root.draw(&Polygon::new(moved(&corners, (x, y)), fill)).map_err(failed)?;
-                draw(closed(&corners, (x, y)), colour.stroke_width(1))?;
+                draw(closed(&corners, (x, y)), stroke(colour, 1))?;
             }
-            let (a, b) = if shape == Shape::Cross { ((r, r), (r, -r)) } else { ((r + 1, 0), (0, r + 1)) };
+            let (a, b) = if shape == Shape::Cross { ((r, r), (r, -r)) } else { ((r + px(1), 0), (0, r + px(1))) };
             for (dx, dy) in [a, b] {
-                draw(vec![(x - dx, y - dy), (x + dx, y + dy)], colour.stroke_width(2))?;
+                draw(vec![(x - dx, y - dy), (x + dx, y + dy)], stroke(colour, 2))?;
             }
         }
         shape => {
-            let corners = shape.outline(RADIUS);
+            let corners = shape.outline(radius);
             root.draw(&Polygon::new(moved(&corners, (x, y)), fill)).map_err(failed)?;
-            draw(closed(&corners, (x, y)), stroke)?;
+            draw(closed(&corners, (x, y)), edge)?;
         }
     }
     Ok(())
@@ -275,7 +291,7 @@ struct Legend<'a> {
 
 impl<'a> Legend<'a> {
     fn of(chart: &'a Chart) -> Self {
-        let series: Vec<&Series> = chart.series.iter().filter(|series| !series.unlisted).collect();
+        let series: Vec<&Series> = chart.series.iter().collect();
         let longest = series.iter().map(|series| series.label.chars().count()).max().unwrap_or(0);
         let room = f64::from(WIDTH) - 28.0;
         let columns = (room / (46.0 + CHARACTER * longest as f64)).floor() as usize;
@@ -283,19 +299,19 @@ impl<'a> Legend<'a> {
     }
 
     fn height(&self) -> u32 {
-        self.series.len().div_ceil(self.columns) as u32 * LEGEND_ROW + if self.series.is_empty() { 4 } else { 10 }
+        self.series.len().div_ceil(self.columns) as u32 * LEGEND_ROW + if self.series.is_empty() { 4 } else { 14 }
     }
 
     fn write(&self, chart: &Chart, size: (u32, u32), out: &mut String) -> Result<()> {
         let rows = self.series.len().div_ceil(self.columns).max(1);
         let column = (WIDTH as usize - 28) / self.columns;
         for (index, series) in self.series.iter().enumerate() {
-            let x = (14 + index / rows * column) as i32;
-            let y = (chart.height() + 12 + (index % rows) as u32 * LEGEND_ROW) as i32;
+            let x = px((14 + index / rows * column) as i32);
+            let y = px((chart.height() + 17 + (index % rows) as u32 * LEGEND_ROW) as i32);
             write!(out, "<g data-method=\"{}\">", escape(&series.method))?;
             if series.joined {
                 let line = |root: &Area| {
-                    let path = PathElement::new([(x, y), (x + 30, y)], series.style.colour.stroke_width(2));
+                    let path = PathElement::new([(x, y), (x + px(30), y)], stroke(series.style.colour, 2));
                     root.draw(&path).map_err(failed)
                 };
                 write!(out, "<g{}>{}</g>", dash(series.style.dash), layer(size, line)?)?;
@@ -306,14 +322,16 @@ impl<'a> Legend<'a> {
             let mark = Mark { hollow: all_hollow, ..mark };
             let symbol = layer(size, |root| {
                 if !series.bars.is_empty() {
-                    let block =
-                        Rectangle::new([(x + 8, y - 5), (x + 22, y + 5)], series.style.colour.mix(0.25).filled());
+                    let block = Rectangle::new(
+                        [(x + px(8), y - px(5)), (x + px(22), y + px(5))],
+                        series.style.colour.mix(0.25).filled(),
+                    );
                     root.draw(&block).map_err(failed)?;
                 }
-                if series.marked { symbol(root, series, &mark, (x + 15, y)) } else { Ok(()) }
+                if series.marked { symbol(root, series, &mark, (x + px(15), y)) } else { Ok(()) }
             })?;
             let dashed = dash(if mark.dashed { "2 2" } else { "" });
-            let label = layer(size, |root| text(root, &series.label, (x + 36, y + 5), HPos::Left))?;
+            let label = layer(size, |root| text(root, &series.label, (x + px(36), y + px(6)), HPos::Left))?;
             write!(out, "<g{dashed}>{symbol}</g>{label}</g>")?;
         }
         Ok(())

@@ -17,11 +17,18 @@ pub(crate) fn section(model: &Model) -> Result<Section> {
          one sample standard deviation to each side; a hollow mark is a single seed, which has no spread. Marks stand \
          side by side where they share a T.",
     );
-    let figures = model.panels.iter().map(|panel| {
+    let figures = model.drawn().map(|panel| {
         let caption = format!("{}. {}", panel.title(), seeds_of(panel));
         Figure::of_panel(panel, "accuracy", caption, &chart(model, panel))
     });
     section.figures(figures.collect::<Result<_>>()?);
+    let undrawn = model.panels.len() - model.drawn().count();
+    if undrawn > 0 {
+        section.text(format!(
+            "Plots of {undrawn} further data sets, protocols or networks are left out to keep this page light; the tables \
+             have their numbers. Render a folder with fewer of them to see their plots."
+        ));
+    }
     section.table(table(model));
     Ok(section)
 }
@@ -143,8 +150,8 @@ pub(crate) fn published(claims: &[&Claim]) -> Vec<Series> {
             ..Series::default()
         })
     };
-    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "paper's dspike, as quoted by others", palette::INK);
-    let unverified = of(&[Certainty::Unverified], "paper's dspike, UNVERIFIED (recalled)", palette::GRAY);
+    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "published Dspike, as quoted", palette::INK);
+    let unverified = of(&[Certainty::Unverified], "published Dspike, UNVERIFIED", palette::GRAY);
     [quoted, unverified].into_iter().flatten().collect()
 }
 

@@ -176,7 +176,8 @@ pub(crate) fn reproduce_section(model: &Model) -> Section {
         let more = if values.len() > 4 { format!(" and {} more", values.len() - 4) } else { String::new() };
         format!("{}{more}", shown.join(", "))
     };
-    let facts: [(&str, fn(&Record) -> Option<String>); 9] = [
+    type Fact = (&'static str, fn(&Record) -> Option<String>);
+    let facts: [Fact; 9] = [
         ("harness", |row| Some(row.harness_version.clone())),
         ("candle", |row| Some(row.candle_version.clone())),
         ("revision", |row| {

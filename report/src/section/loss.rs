@@ -23,7 +23,7 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
          parent's weights). Left training loss, with augmentation; right test loss, without.",
     );
     let mut figures = Vec::new();
-    for (index, panel) in model.panels.iter().enumerate() {
+    for (index, panel) in model.drawn().enumerate() {
         let times: BTreeSet<_> =
             panel.lines.iter().flat_map(|line| &line.points).map(|point| point.time_steps).collect();
         for time in times.into_iter().rev() {

@@ -16,7 +16,7 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
     let mut section = Section::new("neurons", "Firing rates");
     section.text("Spikes per neuron and time step on the test set, by layer from input to output; means over seeds.");
     let mut figures = Vec::new();
-    for (p, panel) in model.panels.iter().enumerate() {
+    for (p, panel) in model.drawn().enumerate() {
         let times: BTreeSet<_> =
             panel.lines.iter().flat_map(|line| &line.points).filter_map(|point| point.time_steps).collect();
         for time in times.into_iter().rev() {
@@ -45,7 +45,13 @@ fn firing(model: &Model, p: usize, panel: &Panel, time: usize) -> Chart {
             });
             if let Some(rate) = layer.firing_rate.get() {
                 let title = format!("{}, {}: {} %", line.label(), layer.name, super::percent(rate));
-                points.push(Mark { x: 100.0 * rate, y: -(row as f64), title, hollow: true, ..Mark::default() });
+                points.push(Mark {
+                    x: 100.0 * rate,
+                    y: -(row as f64),
+                    title,
+                    hollow: line.points[i].top1.n == 1,
+                    ..Mark::default()
+                });
             }
         }
         let style = model.style(&line.method);

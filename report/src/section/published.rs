@@ -58,7 +58,6 @@ fn figure(model: &Model, dataset: &str) -> Result<Figure> {
     Ok(Figure {
         name: format!("published-{dataset}"),
         caption: format!("{label}: published only, {networks}. Not measured in this run."),
-        alt: chart.alt.clone(),
         svg: plot::svg(&chart)?,
         dataset: String::new(),
     })
@@ -94,9 +93,8 @@ fn verdicts(model: &Model) -> Table {
         let verdict = judge(claim, &model.published, &model.panels, &model.results);
         let measured = verdict.measured.as_ref();
         let label = model.published.setting(&claim.dataset).map_or(&claim.dataset, |setting| &setting.label);
-        let spread = claim.std.map_or_else(String::new, |std| format!(" ± {} (unverified)", percent(std)));
+        let spread = claim.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
         let published = Cell::number(Some(claim.top1), |top1| format!("{}{spread}", percent(top1)));
-        let unverified = claim.certainty == Certainty::Unverified;
         let summary = |summary: &Summary| {
             let deviation = summary.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
             format!("{}{deviation}", percent(summary.mean))
@@ -105,7 +103,7 @@ fn verdicts(model: &Model) -> Table {
             Cell::text(label),
             Cell::text(&claim.network),
             Cell::count(claim.time_steps),
-            if unverified { published.tag("UNVERIFIED") } else { published },
+            published,
             certainty(claim.certainty),
             Cell::number(measured.map(|measured| measured.mean), |_| measured.map(summary).unwrap_or_default()),
             Cell::number(measured.map(|measured| measured.n as f64), |n| n.to_string()),
@@ -117,7 +115,8 @@ fn verdicts(model: &Model) -> Table {
         Row::of(&claim.dataset, &claim.method, cells)
     };
     let rows = model.published.claims.iter().map(row).collect();
-    Table { caption: "The paper's table, cell by cell".into(), columns, rows, collapsed: false }
+    let caption = "The paper's table, cell by cell (every ± of a published number is unverified)".into();
+    Table { caption, columns, rows, collapsed: false }
 }
 
 fn contexts(model: &Model) -> Table {

@@ -51,11 +51,17 @@ fn highest(panel: &Panel) -> Option<String> {
     let at = |time: &usize| {
         let means = panel.lines.iter().filter_map(|line| Some((line, line.at(Some(*time))?.top1.mean)));
         let (line, mean): (&Line, f64) = means.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(format!("{} at T = {time} ({} %)", line.label(), percent(mean)))
+        Some((*time, line, mean))
     };
-    let best: Vec<String> = times.iter().rev().filter_map(at).collect();
+    let best: Vec<(usize, &Line, f64)> = times.iter().rev().filter_map(at).collect();
     let several = panel.lines.iter().filter(|line| line.method != ANN).count() > 1;
-    several.then(|| format!(" The highest mean belongs to {}.", listed(&best)))
+    let (_, first, _) = best.first().filter(|_| several)?;
+    if best.len() > 1 && best.iter().all(|(_, line, _)| line.label() == first.label()) {
+        return Some(" It has the highest mean at every T.".replace("It", &first.label()));
+    }
+    let named =
+        |(time, line, mean): &(usize, &Line, f64)| format!("{} at T = {time} ({} %)", line.label(), percent(*mean));
+    Some(format!(" The highest mean belongs to {}.", listed(&best.iter().map(named).collect::<Vec<_>>())))
 }
 
 fn verdicts(model: &Model) -> Option<String> {
@@ -96,11 +102,10 @@ fn not_shown(model: &Model) -> Vec<String> {
         );
     }
     let gaps = gaps(model);
-    for (state, what) in [("failed", "failed"), ("diverged", "diverged (loss not finite)"), ("missing", "are missing")]
-    {
+    for (state, what) in [("failed", "failed"), ("diverged", "diverged (loss not finite)"), ("missing", "missing")] {
         let count = gaps.iter().filter(|gap| gap.state == state).count();
         if count > 0 {
-            not_shown.push(format!("{count} cells {what}; the section on cells without a result says why."));
+            not_shown.push(format!("Cells {what}: {count}; the section on cells without a result says why."));
         }
     }
     let unverified = published.claims.iter().filter(|claim| claim.certainty == Certainty::Unverified).count();

@@ -19,7 +19,7 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
          seed of each line; epochs are counted along the chain, its parents' included.",
     );
     let mut figures = Vec::new();
-    for (p, panel) in model.panels.iter().enumerate() {
+    for (p, panel) in model.drawn().enumerate() {
         for (l, line) in panel.lines.iter().enumerate() {
             let stages = stages(model, (p, l), line);
             if stages.is_empty() {
@@ -149,7 +149,14 @@ fn cosines(panel: &Panel, line: &Line, stages: &[Stage]) -> Chart {
         marked: true,
         ..Series::default()
     });
-    let series: Vec<Series> = series.collect();
+    let mut series: Vec<Series> = series.collect();
+    // Hundreds of epochs: small marks without their hover texts, or the file would grow with every epoch.
+    if series.iter().map(|series| series.points.len()).sum::<usize>() > 400 {
+        for series in &mut series {
+            series.small = true;
+            series.points.iter_mut().for_each(|mark| mark.title.clear());
+        }
+    }
     let values = series.iter().flat_map(|series| &series.points).map(|mark| mark.y).collect::<Vec<_>>();
     Chart {
         title: format!("Cosine of every candidate of {}, {}", line.label(), panel.title()),

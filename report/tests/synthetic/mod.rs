@@ -214,7 +214,7 @@ fn stage(row: &Record) -> String {
 }
 
 fn curves(row: &Record) -> Vec<CurvePoint> {
-    let top1 = row.top1_last.unwrap();
+    let top1 = row.top1_last.unwrap_or(0.5);
     let point = |epoch: usize| {
         let share = (epoch + 1) as f64 / row.epochs as f64;
         CurvePoint {
@@ -236,7 +236,7 @@ fn curves(row: &Record) -> Vec<CurvePoint> {
 
 fn anytime(row: &Record) -> Vec<AnytimePoint> {
     let last = row.train_time_steps.unwrap_or(0);
-    let top1 = |t: usize| row.top1_last.unwrap() - 0.03 * (last - t) as f64;
+    let top1 = |t: usize| row.top1_last.unwrap_or(0.5) - 0.03 * (last - t) as f64;
     (1..=last).map(|t| AnytimePoint { cell_id: row.cell_id.clone(), t, top1: top1(t) }).collect()
 }
 
