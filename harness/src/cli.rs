@@ -46,6 +46,19 @@ pub enum Command {
     Report(ReportArgs),
     /// Joins result folders into one; refuses conflicts.
     Merge(MergeArgs),
+    /// Holds two result folders (or rows.csv files) against each other, paired where seeds allow; exit 11 where a cell is missing.
+    #[command(after_help = "Example:\n  harness compare results/before results/after")]
+    Compare {
+        /// First result folder.
+        a: PathBuf,
+        /// Second result folder.
+        b: PathBuf,
+    },
+    /// The gate for CI: a result folder against a baseline rows.csv; exit 10 on a regression, 11 where a cell is missing.
+    #[command(
+        after_help = "Example:\n  harness check results/smoke --baseline baseline/rows.csv --tolerance top1=0.01 --junit junit.xml"
+    )]
+    Check(CheckArgs),
     /// Evaluates a cell's weights on its test split.
     Eval(EvalArgs),
     /// Trains one cell of a suite twice from the start and compares the results bit by bit.
@@ -202,6 +215,25 @@ pub struct MergeArgs {
     /// The folder to make.
     #[arg(long, short)]
     pub out: PathBuf,
+}
+
+/// `harness check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Result folder.
+    pub dir: PathBuf,
+    /// Baseline: a rows.csv.
+    #[arg(long)]
+    pub baseline: PathBuf,
+    /// How far a metric may move: top1 (a fraction), loss, firing_rate, synops (relative); may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub tolerance: Vec<String>,
+    /// Writes the Markdown summary there, besides standard output.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Writes JUnit XML there.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 /// `harness eval`.

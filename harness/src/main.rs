@@ -31,6 +31,8 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::List(args) => list::list(args),
         Command::Status(args) => list::status(args),
         Command::Report(args) => commands::report::report(args),
+        Command::Compare { a, b } => commands::report::compare(a, b),
+        Command::Check(args) => commands::report::check(args),
         Command::Merge(args) => commands::merge::merge(args),
         Command::Eval(args) => eval::eval(args),
         Command::ReproCheck(args) => eval::repro_check(args, &catch_signals()?),

@@ -93,6 +93,7 @@ pub enum Shortcut {
 }
 
 /// What one layer leaves for the backward pass.
+#[allow(missing_docs)] // The fields are the layer's own inputs and outputs.
 #[derive(Debug)]
 pub enum Saved {
     /// Of a [`Layer::Unit`].
