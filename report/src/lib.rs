@@ -10,6 +10,8 @@ mod model;
 mod page;
 mod pairing;
 mod plot;
+#[cfg(feature = "png")]
+mod png;
 pub mod published;
 pub mod record;
 mod render;

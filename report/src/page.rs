@@ -47,6 +47,16 @@ impl Page {
         })
     }
 
+    /// The plots that stand on the page without being opened.
+    #[cfg(feature = "png")]
+    pub fn open_figures(&self) -> impl Iterator<Item = &Figure> {
+        let figures = self.sections.iter().flat_map(|section| &section.blocks).filter_map(|block| match block {
+            Block::Figures(figures) => Some(figures),
+            _ => None,
+        });
+        figures.flatten()
+    }
+
     pub fn figures(&self) -> impl Iterator<Item = &Figure> {
         let figures = self.sections.iter().flat_map(|section| &section.blocks).filter_map(|block| match block {
             Block::Figures(figures) | Block::Folded(_, figures) => Some(figures),

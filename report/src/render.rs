@@ -19,7 +19,7 @@ pub struct Rendered {
     pub html: PathBuf,
     /// `report/report.md`.
     pub markdown: PathBuf,
-    /// `report/*.svg`.
+    /// `report/*.svg`, and with the feature `png` the unfolded ones as `*.png` too.
     pub plots: Vec<PathBuf>,
     /// What was and was not shown, for a terminal.
     pub summary: String,
@@ -56,10 +56,17 @@ pub fn render(dir: &Path) -> Result<Rendered> {
         names.push(name);
         Ok(path)
     };
-    let plots = page
-        .figures()
-        .map(|figure| write(format!("{}.svg", figure.name), figure.svg.as_bytes()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut plots = Vec::new();
+    for figure in page.figures() {
+        plots.push(write(format!("{}.svg", figure.name), figure.svg.as_bytes())?);
+    }
+    #[cfg(feature = "png")]
+    {
+        let painter = crate::png::Painter::new()?;
+        for figure in page.open_figures() {
+            plots.push(write(format!("{}.png", figure.name), &painter.png(&figure.svg)?)?);
+        }
+    }
     let markdown = write("report.md".into(), markdown(&page).as_bytes())?;
     let html = write("index.html".into(), html(&page)?.as_bytes())?;
     remove_stale_plots(&folder, &names).with_context(|| format!("cleaning {}", folder.display()))?;
