@@ -106,3 +106,34 @@ pub(super) fn resize<const C: usize>(
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fixtures: `scripts/augment_golden.py`.
+    #[test]
+    fn bilinear_windows_are_pillows_byte_for_byte() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("augment.json")).unwrap()).unwrap();
+        for (name, input) in index["inputs"].as_object().unwrap() {
+            let sheet = ::image::open(folder.join(format!("augment_{name}.png"))).unwrap().into_rgb8();
+            let size = |key: &str| input[key].as_u64().unwrap() as usize;
+            for (case, expected) in
+                index["resizes"].as_array().unwrap().iter().zip(input["resized"].as_array().unwrap())
+            {
+                let number = |i: usize| case[i].as_u64().map(|n| n as usize);
+                let (left, top) = (number(0).unwrap(), number(1).unwrap());
+                let width = number(2).unwrap_or(size("width"));
+                let height = number(3).unwrap_or(size("height"));
+                let window = Window { left, top, width, height };
+                let target = (number(4).unwrap(), number(5).unwrap());
+                let ours = resize::<3>(sheet.as_raw(), size("width"), window, target, Filter::Bilinear);
+                let expected: Vec<u8> =
+                    expected.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u8).collect();
+                assert_eq!(ours, expected, "{name} {case}");
+            }
+        }
+    }
+}

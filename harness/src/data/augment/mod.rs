@@ -1,6 +1,8 @@
 //! Augmentation of training samples. Every draw comes from the stream of (seed, epoch, sample index).
 
 mod geometry;
+mod operations;
+mod policy;
 
 use super::image::Image;
 use super::{Augment, Draw};
@@ -25,7 +27,8 @@ pub(super) fn augment_still(mut image: Image, steps: &[Augment], draw: Draw, ind
                 }
             }
             Augment::Cutout(side) => geometry::cutout(&mut image, side, &mut stream),
-            Augment::AutoAugment | Augment::RandomResizedCrop | Augment::Roll(_) => {}
+            Augment::AutoAugment => image = policy::auto_augment(image, &mut stream),
+            Augment::RandomResizedCrop | Augment::Roll(_) => {}
         }
     }
     image
