@@ -9,9 +9,12 @@ mod batches;
 mod catalog;
 mod cifar;
 mod config;
+mod decode;
 mod events;
 pub mod frames;
 mod image;
+mod image_index;
+mod imagenet;
 mod names;
 mod resample;
 mod sign_digits;
@@ -116,7 +119,7 @@ pub fn open(
         return Ok(match config.dataset {
             DatasetName::SignDigits => Arc::new(sign_digits::open(config)?),
             DatasetName::Cifar10 | DatasetName::Cifar100 => Arc::new(cifar::open(config, &folder()?)?),
-            other => return Err(data(format!("{other} cannot be read yet"))),
+            _ => Arc::new(imagenet::ImageNet::open(config, &folder()?)?),
         });
     }
     let Some(time_steps @ 1..) = time_steps else {

@@ -100,7 +100,7 @@ impl Dataset for Stills {
         match augment {
             Some(draw) if !self.augment.is_empty() => {
                 let image = Image { width: self.size, height: self.size, pixels: pixels.to_vec() };
-                let image = augment_still(image, &self.augment, draw, index);
+                let image = augment_still(image, self.size, &self.augment, draw, index);
                 self.normalise.apply(&image.pixels, out);
             }
             _ => self.normalise.apply(pixels, out),
