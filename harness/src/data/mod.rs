@@ -8,9 +8,11 @@ mod augment;
 mod batches;
 mod catalog;
 mod cifar;
+mod cifar10_dvs;
 mod config;
 mod decode;
 mod events;
+mod frame_store;
 pub mod frames;
 mod image;
 mod image_index;
@@ -21,6 +23,7 @@ mod sign_digits;
 pub mod simulate;
 mod stills;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,7 +133,7 @@ pub fn open(
     };
     Ok(match config.dataset {
         DatasetName::SignDigitsDvs => Arc::new(events::open_simulated(config, time_steps, cache_dir)?),
-        other => return Err(data(format!("{other} cannot be read yet"))),
+        _ => Arc::new(events::open_recorded(config, time_steps, &folder()?, cache_dir)?),
     })
 }
 
@@ -160,6 +163,18 @@ fn short_hash(hasher: Sha256) -> String {
 /// Bytes as lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The digest of all that a reader gives, in hexadecimal.
+fn digest_of<D: Digest>(mut reader: impl Read) -> std::io::Result<String> {
+    let mut hasher = D::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
 }
 
 /// Sample indices class by class in turn (first of each class, second of each class, …), cut to `limit`: every prefix

@@ -10,6 +10,8 @@ use crate::exit::data;
 
 /// Side of a tile, in pixels.
 pub(super) const SIZE: usize = 32;
+/// Bytes of a tile.
+pub(super) const IMAGE_BYTES: usize = SIZE * SIZE * 3;
 /// Tiles in a row of a sheet.
 const TILES: usize = 40;
 /// Channel means and standard deviations of the training images.

@@ -16,7 +16,8 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    fn limited(self, limit: Option<usize>) -> Self {
+    /// The first `limit` images, classes in turn.
+    pub fn limited(self, limit: Option<usize>) -> Self {
         if limit.is_none_or(|limit| limit >= self.labels.len()) {
             return self;
         }
