@@ -21,8 +21,8 @@ pub(super) struct Format {
     /// Label bytes before the pixels; the last one is the class.
     label_bytes: usize,
     classes: usize,
-    pub(super) train: &'static [&'static str],
-    pub(super) test: &'static str,
+    train: &'static [&'static str],
+    test: &'static str,
     mean: [f32; 3],
     std: [f32; 3],
 }
@@ -52,7 +52,7 @@ impl Format {
         if dataset == DatasetName::Cifar100 { &CIFAR100 } else { &CIFAR10 }
     }
 
-    fn record_bytes(&self) -> usize {
+    pub(super) fn record_bytes(&self) -> usize {
         self.label_bytes + 3 * PLANE
     }
 

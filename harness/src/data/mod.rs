@@ -6,12 +6,15 @@
 pub mod aedat;
 mod augment;
 mod batches;
-mod catalog;
+pub mod catalog;
 mod cifar;
 mod cifar10_dvs;
+pub mod commands;
 mod config;
 mod decode;
+mod download;
 mod events;
+mod fetch;
 mod frame_store;
 pub mod frames;
 mod image;
@@ -22,6 +25,8 @@ mod resample;
 mod sign_digits;
 pub mod simulate;
 mod stills;
+mod unpack;
+mod verify;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
