@@ -36,9 +36,10 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     let vectors = pad8(s.c_out).div_ceil(lanes) as f64;
     let (k, inputs) = (s.kernel as f64, (s.kernel * s.kernel * s.c_in) as f64);
     let blocks = (vectors / 8.0).ceil();
-    // A range of the list ends in a mispredicted branch; a spike costs at least two cycles.
-    let ranges = k * (s.c_in as f64 / 64.0).ceil() * blocks;
-    let lists = 40.0 * ranges + density * inputs * (0.6 * vectors).max(2.0 * blocks);
+    // Listing costs some cycles a byte; a range of the list ends in a mispredicted branch; a spike costs two cycles at least.
+    let listing = (s.height * s.width * s.c_in) as f64 / (2 * s.out_height() * s.out_width()) as f64;
+    let ranges = k * (s.c_in as f64 / if vectors < 8.0 { 64.0 } else { 32.0 }).ceil() * blocks;
+    let lists = listing + 30.0 * ranges + density * inputs * (0.6 * vectors).max(2.0 * blocks);
     let tables = 0.28 * inputs * vectors;
     let dense = 0.53 * inputs * vectors;
     if 4 * s.kernel * s.kernel * pad8(s.c_in) * pad8(s.c_out) <= TABLE && tables < lists.min(dense) {
@@ -57,7 +58,7 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
 /// If a slice has not the length that `s` asks for (here and below).
 pub fn forward(s: &ConvShape, x: Input, weight: &[f32], out: &mut [f32]) {
     check(s, Some(&x), weight.len(), out.len());
-    let dense = |out| dense::run(&dense::Problem::forward(s), x, weight, out, false);
+    let dense = |out| dense::run(&dense::Problem::forward(s).trimmed(), x, weight, out, false);
     match x {
         Input::Map(_) => dense(out),
         Input::Spikes(spikes) => match path(s, density(s, spikes)) {
@@ -87,7 +88,7 @@ pub fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f3
     if winograd::pays(s) {
         return winograd::grad_input(s, weight, grad_out, out, accumulate);
     }
-    dense::run(&dense::Problem::grad_input(s), Input::Map(grad_out), weight, out, accumulate);
+    dense::run(&dense::Problem::grad_input(s).trimmed(), Input::Map(grad_out), weight, out, accumulate);
 }
 
 /// The share of set bits.
