@@ -95,6 +95,19 @@ impl<'s> Problem<'s> {
         }
     }
 
+    /// Without the taps that meet only padding: all but one on a 1×1 map.
+    pub(super) fn trimmed(mut self) -> Self {
+        let (src, step, margin) = (self.src, self.step, self.margin);
+        let meets = |d: usize, n: usize, size: usize| {
+            (0..n).any(|i| (0..size as isize).contains(&((i * step + d) as isize - margin)))
+        };
+        for class in &mut self.classes {
+            let (rows, columns) = class.grid;
+            class.taps.retain(|t| meets(t.0, rows, src.height) && meets(t.1, columns, src.width));
+        }
+        self
+    }
+
     /// The largest grid of a class.
     pub(super) fn grid(&self) -> (usize, usize) {
         self.classes[0].grid

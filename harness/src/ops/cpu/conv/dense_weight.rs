@@ -12,7 +12,7 @@ const CHUNK: usize = 128;
 /// Output pixels of a padded band.
 const BAND_PIXELS: usize = 512;
 /// Row lists are padded to a multiple of every register tile.
-const ROWS_STEP: usize = 48;
+const ROWS_STEP: usize = 240;
 
 /// The OIHW gradient of the weight.
 pub(super) fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
@@ -102,7 +102,7 @@ impl Kernel for Sweep<'_> {
         // SAFETY: `add_band` made all offsets lie in their buffers; surplus rows read offset 0 and are not stored.
         unsafe {
             match (self.width / S::LANES, S::REGISTERS) {
-                (2, 32) => self.sweep::<S, 12, 2>(),
+                (2, 32) => self.sweep::<S, 10, 2>(),
                 (1, 32) => self.sweep::<S, 16, 1>(),
                 (2, 16) => self.sweep::<S, 6, 2>(),
                 (1, 16) => self.sweep::<S, 12, 1>(),

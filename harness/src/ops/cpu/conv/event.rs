@@ -9,15 +9,18 @@ use super::{blocks, out_channels};
 
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
-/// Channels of a block of the input: 3 taps × 32 channels × 64 floats (24 KB) stay in the first-level cache.
-const IN_BLOCK: usize = 64;
+/// Bytes of the weights of three taps that stay in the first-level cache.
+const SLICE: usize = 48 << 10;
 
 /// The convolution of bit-packed spikes with the OIHW `weight`.
 pub(super) fn forward(s: &ConvShape, spikes: &[u8], weight: &[f32], out: &mut [f32]) {
-    let widest = if simd::level() == Level::Avx512 { 128 } else { 64 };
-    let out_blocks = blocks(out_channels(s), widest);
+    let wide = simd::level() == Level::Avx512;
+    let out_blocks = blocks(out_channels(s), if wide { 128 } else { 64 });
+    // CPUs with AVX-512 have 48 KB, others 32.
+    let slice = if wide { SLICE } else { SLICE / 2 };
+    let in_block = if 3 * 64 * out_blocks[0].1 * 4 <= slice { 64 } else { 32 };
     let in_blocks: Vec<(usize, usize)> =
-        (0..pad8(s.c_in)).step_by(IN_BLOCK).map(|c| (c, IN_BLOCK.min(pad8(s.c_in) - c))).collect();
+        (0..pad8(s.c_in)).step_by(in_block).map(|c| (c, in_block.min(pad8(s.c_in) - c))).collect();
     let packed = pack(s, weight, &in_blocks, &out_blocks);
     let out_pixels = s.out_height() * s.out_width();
     let images = (GROUP_PIXELS / out_pixels).clamp(1, s.images);

@@ -50,8 +50,15 @@ impl Band {
         });
     }
 
+    /// The same for bit-packed spikes as they are; `size.channels` is in bytes.
+    pub(super) fn fill_bytes(&self, spikes: &[u8], size: MapSize, buffer: &mut [u8]) {
+        self.lines(size, size.channels, buffer, |from, middle| {
+            middle.copy_from_slice(&spikes[from..from + middle.len()]);
+        });
+    }
+
     /// Zeros the border and calls `copy` with the map's offset and the inner part of each line of `c` channels a pixel.
-    fn lines(&self, size: MapSize, c: usize, buffer: &mut [f32], copy: impl Fn(usize, &mut [f32])) {
+    fn lines<T: Copy + Default>(&self, size: MapSize, c: usize, buffer: &mut [T], copy: impl Fn(usize, &mut [T])) {
         let first = (-self.column).clamp(0, self.columns as isize) as usize;
         let start = self.column.max(0) as usize;
         let count = (self.columns - first).min(size.width.saturating_sub(start));
@@ -59,11 +66,11 @@ impl Band {
         for (k, line) in buffer[..lines * self.columns * c].chunks_exact_mut(self.columns * c).enumerate() {
             let (image, y) = (self.images.start + k / self.rows, self.row + (k % self.rows) as isize);
             if y < 0 || y as usize >= size.height {
-                line.fill(0.0);
+                line.fill(T::default());
                 continue;
             }
-            line[..first * c].fill(0.0);
-            line[(first + count) * c..].fill(0.0);
+            line[..first * c].fill(T::default());
+            line[(first + count) * c..].fill(T::default());
             let from = ((image * size.height + y as usize) * size.width + start) * size.channels;
             copy(from, &mut line[first * c..(first + count) * c]);
         }
