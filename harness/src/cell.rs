@@ -61,16 +61,18 @@ pub struct Cell {
     pub stage: String,
     /// What it trains.
     pub config: CellConfig,
+    /// ε and batch of an audit, which arms without FDG have too; no part of the identity.
+    pub audit_fdg: Fdg,
 }
 
 impl Cell {
-    fn new(config: CellConfig, stage: String) -> Result<Self> {
+    fn new(config: CellConfig, stage: String, audit_fdg: Fdg) -> Result<Self> {
         let hash = Sha256::digest(serde_json::to_vec(&config)?);
         let config_hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let arm = config.method.as_ref().map_or(String::new(), |m| format!("{}-", m.name));
         let (dataset, architecture) = (config.data.dataset, config.network.architecture.name());
         let id = format!("{dataset}-{architecture}-{arm}{stage}-s{}-{}", config.seed, &config_hash[..10]);
-        Ok(Self { id, config_hash, stage, config })
+        Ok(Self { id, config_hash, stage, config, audit_fdg })
     }
 
     /// The arm's name; `ann` for the ANN.
@@ -136,7 +138,7 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
             fdg: arm.as_ref().filter(|m| m.fdg).map(|_| e.fdg),
             method: arm,
         };
-        cells.push(Cell::new(config, stage.name())?);
+        cells.push(Cell::new(config, stage.name(), e.fdg)?);
     }
     Ok(cells)
 }

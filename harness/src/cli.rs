@@ -59,6 +59,12 @@ pub enum Command {
         after_help = "Example:\n  harness check results/smoke --baseline baseline/rows.csv --tolerance top1=0.01 --junit junit.xml"
     )]
     Check(CheckArgs),
+    /// Data sets: list, fetch, verify, find, inspect.
+    Data {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DataCommand,
+    },
     /// Evaluates a cell's weights on its test split.
     Eval(EvalArgs),
     /// Trains one cell of a suite twice from the start and compares the results bit by bit.
@@ -234,6 +240,60 @@ pub struct CheckArgs {
     /// Writes JUnit XML there.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+}
+
+/// `harness data`.
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
+    /// Data sets: sizes, terms, where from, and what is here.
+    List {
+        /// The folder that holds data sets.
+        #[arg(long, env = "HARNESS_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+        /// One line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Downloads a data set (resumable, checked before use), or says how to get it.
+    #[command(after_help = "Examples:
+  harness data fetch cifar10 --data-dir ~/data
+  harness data fetch cifar10 --data-dir ~/data --from ~/Downloads/cifar-10-binary.tar.gz
+  harness data fetch imagenet                      says how to get it by hand")]
+    Fetch {
+        /// Data set: cifar10, cifar100, cifar10-dvs.
+        dataset: String,
+        /// The folder that holds data sets.
+        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
+        data_dir: PathBuf,
+        /// An own copy instead of the mirrors: a file, a folder of files, or a URL.
+        #[arg(long, value_name = "FILE|URL")]
+        from: Option<String>,
+        /// Use no network.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Checks counts and checksums; names every bad file (exit 3).
+    Verify(DatasetArgs),
+    /// Prints where a data set lies.
+    Path(DatasetArgs),
+    /// Describes one recording (.aedat) or batch file (.bin).
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// One line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A data set and the folder it lies in.
+#[derive(Args, Debug)]
+pub struct DatasetArgs {
+    /// Data set.
+    pub dataset: String,
+    /// The folder that holds data sets.
+    #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
+    pub data_dir: PathBuf,
 }
 
 /// `harness eval`.

@@ -8,6 +8,7 @@ use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
 use crate::progress::Progress;
 use crate::store::{CellResult, Store};
+use crate::train::audit::audit;
 use crate::train::trainer::{Ended, Interrupt, Job};
 use crate::train::{Evaluation, State, state::Checkpoints};
 use anyhow::{Context, Result};
@@ -41,6 +42,8 @@ pub struct Request {
     pub fresh: bool,
     /// Compute failed and diverged cells again.
     pub retry: bool,
+    /// Audits each spiking cell with these FDG settings.
+    pub audit: bool,
     /// Set by a signal.
     pub interrupt: Interrupt,
 }
@@ -171,7 +174,11 @@ fn one(
             Checkpoints::new(&folder, &cell.config_hash).finish(&state)?;
             progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
             outcome.trained += 1;
-            finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref())
+            let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
+            if request.audit {
+                add_audit(cell, &state, &dataset, &mut result)?;
+            }
+            result
         }
         Ok(Ended::Diverged(state, message)) => {
             progress.finish(cell, &format!("diverged: {message}"));
@@ -245,7 +252,15 @@ impl Datasets {
 }
 
 fn failed(record: Record) -> CellResult {
-    CellResult { record, curves: Vec::new(), anytime: Vec::new(), fdg: Vec::new(), layers: Vec::new() }
+    CellResult {
+        record,
+        curves: Vec::new(),
+        anytime: Vec::new(),
+        fdg: Vec::new(),
+        layers: Vec::new(),
+        fidelity: Vec::new(),
+        membranes: Vec::new(),
+    }
 }
 
 /// The row of a cell before anything was measured.
@@ -359,7 +374,24 @@ fn finished(cell: &Cell, mut record: Record, state: &State, test: &Evaluation, d
                 active_gradient_share: layer.active_gradient_share,
             })
             .collect(),
+        fidelity: Vec::new(),
+        membranes: Vec::new(),
     }
+}
+
+/// Adds gradient fidelity and membranes to a spiking cell's result.
+fn add_audit(cell: &Cell, state: &State, dataset: &Arc<dyn Dataset>, result: &mut CellResult) -> Result<()> {
+    let Some(method) = &cell.config.method else { return Ok(()) };
+    let surrogate =
+        state.progress.temperature.and_then(|b| method.surrogate.with_temperature(b)).unwrap_or(method.surrogate);
+    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate)?;
+    for layer in &mut result.layers {
+        let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
+        layer.active_gradient_share = share.and_then(|(_, share)| *share);
+    }
+    result.fidelity = audit.fidelity;
+    result.membranes = audit.membranes;
+    Ok(())
 }
 
 /// The plan's cells with their status, for `status`.

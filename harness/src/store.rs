@@ -4,7 +4,9 @@ use crate::cell::Cell;
 use crate::durable;
 use crate::exit;
 use anyhow::{Context, Result};
-use report::record::{self, AnytimePoint, CurvePoint, FdgPoint, LayerPoint, Record, RunPlan};
+use report::record::{
+    self, AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan,
+};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,12 @@ pub struct CellResult {
     pub fdg: Vec<FdgPoint>,
     /// Layers.
     pub layers: Vec<LayerPoint>,
+    /// Surrogate gradients held against finite differences, where the suite asks for it.
+    #[serde(default)]
+    pub fidelity: Vec<FidelityPoint>,
+    /// Membrane histograms, where the suite asks for them.
+    #[serde(default)]
+    pub membranes: Vec<MembraneBin>,
 }
 
 /// A result folder.
@@ -149,6 +157,8 @@ impl Store {
                 all.anytime.extend(result.anytime);
                 all.fdg.extend(result.fdg);
                 all.layers.extend(result.layers);
+                all.fidelity.extend(result.fidelity);
+                all.membranes.extend(result.membranes);
             }
         }
         let path = |name: &str| self.root.join(name);
@@ -156,7 +166,9 @@ impl Store {
         record::write_csv(&path("curves.csv"), &all.curves)?;
         record::write_csv(&path("anytime.csv"), &all.anytime)?;
         record::write_csv(&path("fdg.csv"), &all.fdg)?;
-        record::write_csv(&path("layers.csv"), &all.layers)
+        record::write_csv(&path("layers.csv"), &all.layers)?;
+        record::write_csv(&path("fidelity.csv"), &all.fidelity)?;
+        record::write_csv(&path("membrane.csv"), &all.membranes)
     }
 }
 
@@ -167,4 +179,6 @@ struct CsvRows {
     anytime: Vec<AnytimePoint>,
     fdg: Vec<FdgPoint>,
     layers: Vec<LayerPoint>,
+    fidelity: Vec<FidelityPoint>,
+    membranes: Vec<MembraneBin>,
 }

@@ -34,6 +34,9 @@ pub struct Suite {
     /// Where this suite departs from the paper besides the general ledger.
     #[serde(default)]
     pub deviations: Vec<String>,
+    /// Whether each spiking cell's gradients and membranes are audited when it is done (changes no result).
+    #[serde(default)]
+    pub audit: bool,
     /// What is compared.
     #[serde(rename = "method")]
     pub methods: Vec<Method>,

@@ -54,6 +54,7 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             data_dir: args.data_dir.clone(),
             fresh: false,
             retry: false,
+            audit: false,
             interrupt: interrupt.clone(),
         };
         let outcome = run::run(&mut request)?;

@@ -1,6 +1,7 @@
 //! One file a command; each prints data to standard output and everything else to standard error.
 
 pub mod bench;
+pub mod data;
 pub mod doctor;
 pub mod eval;
 pub mod list;

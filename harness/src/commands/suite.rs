@@ -33,6 +33,7 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         data_dir: args.data_dir.clone(),
         fresh: args.fresh,
         retry: args.retry,
+        audit: suite.audit,
         interrupt,
     };
     let outcome = run::run(&mut request)?;

@@ -50,20 +50,20 @@ impl Probe<'_> {
     /// Central differences of the loss over all weights of the first convolution, in their own order.
     pub fn finite_difference_gradient(&self, network: &Network, epsilon: f64) -> Result<Vec<f64>> {
         let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
-        self.differences(network, epsilon, &all)
+        self.differences(network, 0, epsilon, &all)
     }
 
-    /// Central differences of the loss over the first convolution's weights of these indices.
+    /// Central differences of the loss over a parameter's values of these indices.
     ///
     /// Each loss is computed by the same kernels as a training forward pass and by itself, so these are the bits of the
     /// plain loop; only the perturbations are spread over the threads.
-    pub fn differences(&self, network: &Network, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
-        let weights: Vec<f32> = host::<f32>(&network.params[0])?.to_vec();
-        let shape = network.params[0].dims().to_vec();
+    pub fn differences(&self, network: &Network, param: usize, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
+        let weights: Vec<f32> = host::<f32>(&network.params[param])?.to_vec();
+        let shape = network.params[param].dims().to_vec();
         let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
             let mut perturbed = weights.clone();
             perturbed[index] = perturb(perturbed[index], delta);
-            scratch.params[0] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
+            scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
             self.loss(scratch)
         };
         let difference = |scratch: &mut Network, index: &usize| {
@@ -72,13 +72,18 @@ impl Probe<'_> {
         indices.par_iter().map_init(|| network.clone(), difference).collect()
     }
 
-    /// The surrogate gradient of the first convolution for each surrogate; one forward pass serves all.
-    pub fn surrogate_gradients(&self, network: &Network, surrogates: &[Surrogate]) -> Result<Vec<Vec<f32>>> {
+    /// The gradients of these parameters for each surrogate; one forward pass serves all.
+    pub fn surrogate_gradients(
+        &self,
+        network: &Network,
+        surrogates: &[Surrogate],
+        params: &[usize],
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
         let output = network.forward(self.input, self.batch(), &self.pass(true))?;
         let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes);
-        let gradient = |surrogate: &Surrogate| -> Result<Vec<f32>> {
+        let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
             let gradients = network.backward(&output, &loss.grad_logits, self.time_steps, self.batch(), surrogate)?;
-            Ok(readout::values(&gradients[0])?)
+            params.iter().map(|param| Ok(readout::values(&gradients[*param])?)).collect()
         };
         surrogates.iter().map(gradient).collect()
     }
@@ -100,8 +105,8 @@ pub fn choose_temperature(
     if reference.iter().any(|g| !g.is_finite()) {
         return Ok(None);
     }
-    let gradients = probe.surrogate_gradients(network, &surrogates)?;
-    let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(gradient, &reference)).collect();
+    let gradients = probe.surrogate_gradients(network, &surrogates, &[0])?;
+    let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(&gradient[0], &reference)).collect();
     let best = choose(&agreement.iter().map(|a| a.cosine).collect::<Vec<_>>());
     let marked = temperatures.iter().zip(agreement).enumerate();
     Ok(Some(

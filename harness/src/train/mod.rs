@@ -1,5 +1,6 @@
 //! Training one cell: the loop, the choice of the temperature, evaluation, and the state that a resumed run needs.
 
+pub mod audit;
 pub mod evaluate;
 pub mod fdg;
 pub mod state;
