@@ -15,6 +15,11 @@ const COMPILED_IN: &[(&str, &str)] = &[
     ("paper", include_str!("../../suites/paper.toml")),
     ("paper-mini", include_str!("../../suites/paper-mini.toml")),
     ("smoke", include_str!("../../suites/smoke.toml")),
+    ("cifar10", include_str!("../../suites/cifar10.toml")),
+    ("cifar100", include_str!("../../suites/cifar100.toml")),
+    ("imagenet", include_str!("../../suites/imagenet.toml")),
+    ("cifar10-dvs", include_str!("../../suites/cifar10-dvs.toml")),
+    ("cifar10-mini", include_str!("../../suites/cifar10-mini.toml")),
 ];
 
 /// A suite file.
@@ -188,5 +193,38 @@ impl Suite {
         e.network.validate()?;
         e.data.validate()?;
         e.fdg.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{Overrides, cells};
+
+    #[test]
+    fn every_suite_that_is_compiled_in_parses_and_names_its_cells_once() {
+        for (name, text) in COMPILED_IN {
+            let suite = Suite::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert_eq!(suite.name, *name);
+            let list = cells(&suite, &Overrides::default(), "cpu-f32").unwrap();
+            let ids: std::collections::HashSet<_> = list.iter().map(|cell| &cell.id).collect();
+            assert_eq!(ids.len(), list.len(), "{name}");
+            assert!(list.iter().all(|cell| cell.id.len() <= 200));
+            if let Some(fallback) = &suite.fallback {
+                assert!(COMPILED_IN.iter().any(|(known, _)| known == fallback));
+            }
+        }
+    }
+
+    #[test]
+    fn the_papers_suite_is_the_four_data_sets_suites_together() {
+        let ids = |name: &str| -> Vec<String> {
+            let (_, text) = COMPILED_IN.iter().find(|(known, _)| *known == name).unwrap();
+            let list = cells(&Suite::parse(text).unwrap(), &Overrides::default(), "cuda-f32").unwrap();
+            list.into_iter().map(|cell| cell.id).collect()
+        };
+        let parts: Vec<String> =
+            ["cifar10", "cifar100", "imagenet", "cifar10-dvs"].iter().flat_map(|name| ids(name)).collect();
+        assert_eq!(ids("paper"), parts);
     }
 }

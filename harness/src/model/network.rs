@@ -92,8 +92,8 @@ pub enum Shortcut {
     Branch(Normed),
 }
 
-/// What one layer leaves for the backward pass.
-#[allow(missing_docs)] // The fields are the layer's own inputs and outputs.
+/// What one layer leaves for the backward pass. A pass has a dozen of them: their size does not matter.
+#[allow(missing_docs, clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Saved {
     /// Of a [`Layer::Unit`].

@@ -6,6 +6,8 @@
 
 // Kernels index raw memory; each block says why it stays inside.
 #![allow(unsafe_code)]
+// Register tiles are walked by the index that several of them share.
+#![allow(clippy::needless_range_loop)]
 
 pub mod conv;
 pub mod lif;
