@@ -8,14 +8,14 @@ use anyhow::Result;
 use methods::Method;
 use methods::fdg::Fdg;
 use methods::tit::{self, StageRecipe, Start};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Raised whenever the same cell would give other numbers than before.
 const RECIPE_VERSION: u32 = 1;
 
 /// Everything that changes a cell's result, and nothing else: its hash is the cell's identity.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CellConfig {
     /// See [`RECIPE_VERSION`].
@@ -152,7 +152,10 @@ impl Filter {
     pub fn parse(terms: &[String]) -> Result<Self> {
         let pairs = terms.iter().map(|term| {
             let (key, value) = term.split_once('=').ok_or_else(|| {
-                exit::usage(format!("-f {term}: expected key=value, e.g. -f method=dspike; keys: {}", FILTER_KEYS.join(", ")))
+                exit::usage(format!(
+                    "-f {term}: expected key=value, e.g. -f method=dspike; keys: {}",
+                    FILTER_KEYS.join(", ")
+                ))
             })?;
             let key = key.trim().replace('_', "-");
             if !FILTER_KEYS.contains(&key.as_str()) {
@@ -180,13 +183,17 @@ impl Filter {
             known.sort();
             known.dedup();
             if !known.contains(value) {
-                let hint = if key == "cell" { String::new() } else { exit::nearest(value, known.iter().map(String::as_str)) };
+                let hint =
+                    if key == "cell" { String::new() } else { exit::nearest(value, known.iter().map(String::as_str)) };
                 return Err(exit::usage(format!("-f {key}={value}: no cell of this suite has that {key}{hint}")));
             }
         }
         let mut keep: Vec<&str> = cells.iter().filter(|cell| self.matches(cell)).map(|cell| cell.id.as_str()).collect();
         if keep.is_empty() {
-            return Err(exit::failure(exit::Code::NothingSelected, "the filters select no cell; `harness list cells` shows them"));
+            return Err(exit::failure(
+                exit::Code::NothingSelected,
+                "the filters select no cell; `harness list cells` shows them",
+            ));
         }
         // Children come after their parents, so one walk from the end finds every ancestor.
         for cell in cells.iter().rev() {

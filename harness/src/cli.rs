@@ -9,13 +9,17 @@ use std::path::PathBuf;
 /// Trains one spiking ResNet-18 under Dspike, fixed surrogates and ablations, writes CSV, and renders a report that puts
 /// published numbers beside measured ones.
 #[derive(Parser, Debug)]
-#[command(version, propagate_version = true, after_help = "Examples:
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Examples:
   harness suite paper                 the paper's grid, or its small stand-in where there is no GPU and no data
   harness suite paper --dry-run       every cell of the paper's grid, with an estimate of its work
   harness suite smoke                 every step of the machine in under a minute
   harness report results/paper-mini   renders the report again
 Exit codes: 0 ok, 1 a check failed, 2 usage, 3 data, 4 nothing selected, 5 cells outstanding, 10 regression,
-11 a cell is missing, 20 a cell failed, 74 I/O, 75 stopped but resumable.")]
+11 a cell is missing, 20 a cell failed, 74 I/O, 75 stopped but resumable."
+)]
 pub struct Cli {
     /// Worker threads (results do not depend on it).
     #[arg(long, global = true, value_name = "N")]
@@ -42,21 +46,19 @@ pub enum Command {
     Report(ReportArgs),
     /// Joins result folders into one; refuses conflicts.
     Merge(MergeArgs),
-    /// Holds two result folders against each other, paired where seeds allow.
+    /// Holds two result folders (or rows.csv files) against each other, paired where seeds allow; exit 11 where a cell is missing.
+    #[command(after_help = "Example:\n  harness compare results/before results/after")]
     Compare {
         /// First result folder.
         a: PathBuf,
         /// Second result folder.
         b: PathBuf,
     },
-    /// The gate for CI: a result folder against a baseline rows.csv.
+    /// The gate for CI: a result folder against a baseline rows.csv; exit 10 on a regression, 11 where a cell is missing.
+    #[command(
+        after_help = "Example:\n  harness check results/smoke --baseline baseline/rows.csv --tolerance top1=0.01 --junit junit.xml"
+    )]
     Check(CheckArgs),
-    /// Data sets: list, fetch, verify, find, inspect.
-    Data {
-        /// What to do with them.
-        #[command(subcommand)]
-        command: DataCommand,
-    },
     /// Evaluates a cell's weights on its test split.
     Eval(EvalArgs),
     /// Trains one cell of a suite twice from the start and compares the results bit by bit.
@@ -223,64 +225,15 @@ pub struct CheckArgs {
     /// Baseline: a rows.csv.
     #[arg(long)]
     pub baseline: PathBuf,
-    /// Accuracy may fall by so many points.
-    #[arg(long, default_value_t = 1.0)]
-    pub tolerance: f64,
-    /// Writes the Markdown summary there.
-    #[arg(long)]
+    /// How far a metric may move: top1 (a fraction), loss, firing_rate, synops (relative); may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub tolerance: Vec<String>,
+    /// Writes the Markdown summary there, besides standard output.
+    #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
     /// Writes JUnit XML there.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-}
-
-/// `harness data`.
-#[derive(Subcommand, Debug)]
-pub enum DataCommand {
-    /// Data sets, sizes, terms, and what is here.
-    List {
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR")]
-        data_dir: Option<PathBuf>,
-    },
-    /// Downloads a data set, or says how to get it.
-    Fetch {
-        /// Data set.
-        dataset: String,
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
-        data_dir: PathBuf,
-        /// An own copy instead of the mirrors: a file or a URL.
-        #[arg(long)]
-        from: Option<String>,
-        /// Use no network.
-        #[arg(long)]
-        offline: bool,
-    },
-    /// Checks counts and checksums; names every bad file.
-    Verify {
-        /// Data set.
-        dataset: String,
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
-        data_dir: PathBuf,
-    },
-    /// Prints where a data set lies.
-    Path {
-        /// Data set.
-        dataset: String,
-        /// The folder that holds data sets.
-        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
-        data_dir: PathBuf,
-    },
-    /// Describes one recording or batch file.
-    Inspect {
-        /// The file.
-        file: PathBuf,
-        /// One line of JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// `harness eval`.
@@ -312,7 +265,14 @@ pub enum BenchCommand {
     /// Forward, backward and optimiser on synthetic images.
     Step(BenchArgs),
     /// The finite-difference gradient over every first-layer weight.
-    Fdg(BenchArgs),
+    Fdg {
+        /// Network and input.
+        #[command(flatten)]
+        bench: BenchArgs,
+        /// Measure only so many weights and scale up.
+        #[arg(long, value_name = "N")]
+        weights: Option<usize>,
+    },
     /// The forward pass of evaluation.
     Eval(BenchArgs),
 }
@@ -371,7 +331,8 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
     for part in text.split(',') {
         match part.split_once("..") {
             Some((first, end)) => {
-                let range = first.trim().parse().map_err(|_| expected())?..end.trim().parse().map_err(|_| expected())?;
+                let range: std::ops::Range<u64> =
+                    first.trim().parse().map_err(|_| expected())?..end.trim().parse().map_err(|_| expected())?;
                 if range.end - range.start.min(range.end) > 10_000 {
                     return Err(format!("`{part}` are more than 10,000 seeds"));
                 }

@@ -16,7 +16,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         file.persist(path).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
     };
-    save().with_context(|| format!("writing {} ({} bytes); is the folder writable and the disk not full?", path.display(), bytes.len()))
+    save().with_context(|| {
+        format!("writing {} ({} bytes); is the folder writable and the disk not full?", path.display(), bytes.len())
+    })
 }
 
 #[cfg(test)]

@@ -158,6 +158,10 @@ pub fn table(cells: &[Cell]) -> String {
         let parent = cell.config.parent_cell.as_deref().unwrap_or("-");
         text += &format!("{:width$}  {:>6}  {:>9.4}  {parent}\n", cell.id, cell.config.stage.epochs, work / 1e15);
     }
-    text += &format!("{} cells, {:.2} petaMAC of dense work (estimate: 3 forward passes a training image, 2 a weight and image of the FDG)\n", cells.len(), total / 1e15);
+    text += &format!(
+        "{} cells, {:.2} petaMAC of dense work (estimate: 3 forward passes a training image, 2 a weight and image of the FDG)\n",
+        cells.len(),
+        total / 1e15
+    );
     text
 }

@@ -24,7 +24,10 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = "{msg}\n{bar:40} {percent:>3} %  {elapsed} gone, {eta} left";
             let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::with_draw_target(Some((total / MACS_A_UNIT) as u64), ProgressDrawTarget::stderr_with_hz(5));
+            let bar = ProgressBar::with_draw_target(
+                Some((total / MACS_A_UNIT) as u64),
+                ProgressDrawTarget::stderr_with_hz(5),
+            );
             bar.set_style(style);
             bar.enable_steady_tick(Duration::from_millis(500));
             bar

@@ -154,12 +154,18 @@ fn one(
         }
     };
     let folder = store.cell_folder(&cell.id);
-    let save_every = std::env::var("HARNESS_SAVE_SECONDS").ok().and_then(|s| s.parse().ok()).map_or(SAVE_EVERY, Duration::from_secs_f64);
+    let save_every = std::env::var("HARNESS_SAVE_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .map_or(SAVE_EVERY, Duration::from_secs_f64);
     let job = Job { cell, dataset: &dataset, parent, folder: &folder, save_every, interrupt: &request.interrupt };
     let ended = guarded(|| job.run(&mut |tick| progress.tick(cell, tick)));
     let result = match ended {
         Ok(Ended::Interrupted) => {
-            return Err(exit::failure(Code::Resumable, "stopped by a signal; saved. The same command goes on from here"));
+            return Err(exit::failure(
+                Code::Resumable,
+                "stopped by a signal; saved. The same command goes on from here",
+            ));
         }
         Ok(Ended::Finished(state, evaluation)) => {
             Checkpoints::new(&folder, &cell.config_hash).finish(&state)?;
@@ -189,7 +195,10 @@ fn one(
 fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(exit::failure(Code::CellFailed, format!("a bug in this program: {}", text.unwrap_or("panic without a message"))))
+        Err(exit::failure(
+            Code::CellFailed,
+            format!("a bug in this program: {}", text.unwrap_or("panic without a message")),
+        ))
     })
 }
 
@@ -206,7 +215,9 @@ fn parent_weights(cell: &Cell, store: &Store) -> Result<Option<PathBuf>, Inherit
             if weights.is_file() {
                 return Ok(Some(weights));
             }
-            Err(Inheritance::Never(format!("the weights of its parent {parent} are gone; remove that cell's folder to train it again")))
+            Err(Inheritance::Never(format!(
+                "the weights of its parent {parent} are gone; remove that cell's folder to train it again"
+            )))
         }
         Ok(Some(_)) => Err(Inheritance::Never(format!("its parent {parent} failed; --retry tries both again"))),
         Ok(None) => Err(Inheritance::Later),
@@ -337,13 +348,17 @@ fn finished(cell: &Cell, mut record: Record, state: &State, test: &Evaluation, d
         curves: state.progress.curves.clone(),
         anytime: anytime.map(|(t, top1)| AnytimePoint { cell_id: cell.id.clone(), t: t + 1, top1: *top1 }).collect(),
         fdg: state.progress.fdg.clone(),
-        layers: test.layers.iter().map(|layer| LayerPoint {
-            cell_id: cell.id.clone(),
-            layer: layer.name.clone(),
-            firing_rate: layer.firing_rate,
-            synops: layer.synops,
-            active_gradient_share: layer.active_gradient_share,
-        }).collect(),
+        layers: test
+            .layers
+            .iter()
+            .map(|layer| LayerPoint {
+                cell_id: cell.id.clone(),
+                layer: layer.name.clone(),
+                firing_rate: layer.firing_rate,
+                synops: layer.synops,
+                active_gradient_share: layer.active_gradient_share,
+            })
+            .collect(),
     }
 }
 

@@ -37,7 +37,10 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         let explain = |error: std::io::Error| {
             let root = root.display();
-            exit::failure(exit::Code::Io, format!("the output folder {root} cannot be written: {error}; choose another with --out"))
+            exit::failure(
+                exit::Code::Io,
+                format!("the output folder {root} cannot be written: {error}; choose another with --out"),
+            )
         };
         std::fs::create_dir_all(root.join("cells")).map_err(explain)?;
         tempfile::Builder::new().prefix(".tmp-").tempfile_in(root).map_err(explain)?;
@@ -48,7 +51,9 @@ impl Store {
     pub fn existing(root: &Path) -> Result<Self> {
         if !root.join("run.json").is_file() {
             let root = root.display();
-            return Err(exit::data(format!("{root} is no result folder: it has no run.json; `harness suite NAME --out {root}` makes one")));
+            return Err(exit::data(format!(
+                "{root} is no result folder: it has no run.json; `harness suite NAME --out {root}` makes one"
+            )));
         }
         Ok(Self { root: root.to_path_buf() })
     }
@@ -68,7 +73,11 @@ impl Store {
         let folder = self.cell_folder(&cell.id);
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let path = folder.join("LOCK");
-        let file = File::options().create(true).append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
@@ -99,7 +108,9 @@ impl Store {
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
         let parsed = serde_json::from_str(&text);
-        parsed.map(Some).map_err(|error| exit::data(format!("{}: {error}; remove the file to compute the cell again", path.display())))
+        parsed.map(Some).map_err(|error| {
+            exit::data(format!("{}: {error}; remove the file to compute the cell again", path.display()))
+        })
     }
 
     /// Commits a cell's result.

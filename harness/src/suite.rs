@@ -119,7 +119,10 @@ impl Suite {
         let shown = source.path.map_or(format!("suite `{name}`"), |p| p.display().to_string());
         let suite = Self::parse(&source.text).map_err(|error| exit::usage(format!("{shown}: {error:#}")))?;
         if suite.name != name {
-            return Err(exit::usage(format!("{shown}: its `name` is `{}`, but the file's name is `{name}`; make them equal", suite.name)));
+            return Err(exit::usage(format!(
+                "{shown}: its `name` is `{}`, but the file's name is `{name}`; make them equal",
+                suite.name
+            )));
         }
         Ok(suite)
     }

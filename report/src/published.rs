@@ -69,6 +69,8 @@ pub struct Claim {
     pub network: String,
     pub width: usize,
     pub time_steps: usize,
+    /// Of the cell's own stage, where the paper says them.
+    pub epochs: Option<usize>,
     pub top1: f64,
     /// Always unverified; see the file.
     pub std: Option<f64>,

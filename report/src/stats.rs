@@ -111,7 +111,8 @@ pub struct Paired {
 /// Paired t test of the differences a − b. `None` for no pairs.
 pub fn paired(differences: &[f64]) -> Option<Paired> {
     let (n, difference) = (differences.len(), mean(differences)?);
-    let spread = std(differences).filter(|&std| std > 0.0);
+    // Equal differences come out a few rounding errors apart: no spread to test against.
+    let spread = std(differences).filter(|&std| std > 1e-9 * (1.0 + difference.abs()));
     let t = spread.map(|std| difference / (std / (n as f64).sqrt()));
     let p = t.zip(student(n)).map(|(t, student)| 2.0 * student.cdf(-t.abs()));
     let effect = spread.zip(hedges_correction(n)).map(|(std, correction)| correction * difference / std);

@@ -19,7 +19,8 @@ pub fn list(args: &ListArgs) -> Result<()> {
     match args.what {
         Listing::Suites => {
             for name in suite::names() {
-                let title = Suite::load(&name).map_or_else(|error| format!("unreadable: {error:#}"), |suite| suite.title);
+                let title =
+                    Suite::load(&name).map_or_else(|error| format!("unreadable: {error:#}"), |suite| suite.title);
                 show(args.json, &format!("{name:<16} {title}"), &json!({ "suite": name, "title": title }))?;
             }
         }
@@ -36,9 +37,10 @@ pub fn list(args: &ListArgs) -> Result<()> {
             }
         }
         Listing::Datasets => {
-            for dataset in DatasetName::ALL {
+            for &dataset in DatasetName::ALL {
                 let (train, test) = plan::declared_samples(dataset);
-                let line = format!("{:<16} {:>9} train {:>7} test  {}", dataset.to_string(), train, test, dataset.title());
+                let line =
+                    format!("{:<16} {:>9} train {:>7} test  {}", dataset.to_string(), train, test, dataset.title());
                 let object = json!({ "dataset": dataset, "train": train, "test": test, "classes": dataset.classes(), "simulated": dataset.is_simulated(), "embedded": dataset.is_embedded() });
                 show(args.json, &line, &object)?;
             }
@@ -81,7 +83,10 @@ pub fn status(args: &StatusArgs) -> Result<()> {
     for (cell, status) in &statuses {
         *counts.entry(status.as_str()).or_default() += 1;
         if args.json {
-            println!("{}", json!({ "cell_id": cell.cell_id, "parent": cell.parent_cell, "method": cell.method, "dataset": cell.dataset, "time_steps": cell.time_steps, "seed": cell.seed, "status": status }));
+            println!(
+                "{}",
+                json!({ "cell_id": cell.cell_id, "parent": cell.parent_cell, "method": cell.method, "dataset": cell.dataset, "time_steps": cell.time_steps, "seed": cell.seed, "status": status })
+            );
         } else if status != "done" {
             let reason = cell.missing.as_ref().map_or(String::new(), |reason| format!("  {reason}"));
             println!("{status:<9} {}{reason}", cell.cell_id);
@@ -94,7 +99,10 @@ pub fn status(args: &StatusArgs) -> Result<()> {
     }
     if outstanding > 0 {
         let command = store.plan()?.command;
-        return Err(exit::failure(Code::Outstanding, format!("{outstanding} cells are outstanding; `{command}` goes on")));
+        return Err(exit::failure(
+            Code::Outstanding,
+            format!("{outstanding} cells are outstanding; `{command}` goes on"),
+        ));
     }
     Ok(())
 }

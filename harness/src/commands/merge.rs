@@ -16,7 +16,10 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
         let other = source.plan()?;
         if other.suite != plan.suite {
             let (a, b) = (sources[0].root().display(), source.root().display());
-            return Err(exit::usage(format!("{a} holds suite `{}`, {b} holds `{}`; only one suite's folders can be joined", plan.suite, other.suite)));
+            return Err(exit::usage(format!(
+                "{a} holds suite `{}`, {b} holds `{}`; only one suite's folders can be joined",
+                plan.suite, other.suite
+            )));
         }
         for cell in other.cells {
             match cells.iter_mut().find(|known| known.cell_id == cell.cell_id) {
@@ -34,7 +37,10 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
             match &kept {
                 Some((first, from)) if !same(first, &result)? => {
                     let (a, b) = (from.root().display(), source.root().display());
-                    return Err(exit::usage(format!("conflict: {a} and {b} hold different results of {}; nothing was joined after {joined} cells", cell.cell_id)));
+                    return Err(exit::usage(format!(
+                        "conflict: {a} and {b} hold different results of {}; nothing was joined after {joined} cells",
+                        cell.cell_id
+                    )));
                 }
                 Some(_) => {}
                 None => kept = Some((result, source)),

@@ -78,7 +78,9 @@ fn fallback(suite: &Suite, args: &SuiteArgs) -> Result<Option<Suite>> {
     let missing = match (absent.is_empty(), present.is_empty()) {
         (true, _) => "no CUDA device".to_string(),
         (false, true) => format!("no CUDA device and none of its data sets ({})", names(&absent)),
-        (false, false) => format!("no CUDA device (of its data sets {} are here, {} are not)", names(&present), names(&absent)),
+        (false, false) => {
+            format!("no CUDA device (of its data sets {} are here, {} are not)", names(&present), names(&absent))
+        }
     };
     let fallback = Suite::load(name)?;
     eprintln!(

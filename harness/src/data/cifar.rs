@@ -1,8 +1,11 @@
 //! CIFAR-10 and CIFAR-100, binary version: records of one or two label bytes and 32×32 R, G and B planes.
 
+use std::collections::HashMap;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use flate2::bufread::GzDecoder;
 
 use super::stills::{Pixels, Stills};
 use super::{DataConfig, DatasetName};
@@ -10,14 +13,16 @@ use crate::exit::data;
 
 const SIZE: usize = 32;
 const PLANE: usize = SIZE * SIZE;
+/// No more than this is unpacked of one member of an archive, in bytes (the largest official one has 154 MB).
+const LARGEST_MEMBER: u64 = 1 << 30;
 
 /// The layout of one of the two.
 pub(super) struct Format {
     /// Label bytes before the pixels; the last one is the class.
     label_bytes: usize,
     classes: usize,
-    pub(super) train: &'static [&'static str],
-    pub(super) test: &'static str,
+    train: &'static [&'static str],
+    test: &'static str,
     mean: [f32; 3],
     std: [f32; 3],
 }
@@ -47,7 +52,7 @@ impl Format {
         if dataset == DatasetName::Cifar100 { &CIFAR100 } else { &CIFAR10 }
     }
 
-    fn record_bytes(&self) -> usize {
+    pub(super) fn record_bytes(&self) -> usize {
         self.label_bytes + 3 * PLANE
     }
 
@@ -85,23 +90,51 @@ impl Format {
         Ok(())
     }
 
-    fn read_folder(&self, folder: &Path) -> Result<(Pixels, Pixels)> {
-        let read = |names: &[&str]| -> Result<Pixels> {
+    /// Reads the folder, or the official `.tar.gz` of it.
+    fn read(&self, path: &Path) -> Result<(Pixels, Pixels)> {
+        let mut archive = if path.is_file() { Some(self.unpack(path)?) } else { None };
+        let mut read = |names: &[&str]| -> Result<Pixels> {
             let mut pixels = Pixels::default();
             for name in names {
-                let path = folder.join(name);
-                let bytes = std::fs::read(&path).with_context(|| data(format!("{} cannot be read", path.display())))?;
-                self.parse(&path.display().to_string(), &bytes, &mut pixels)?;
+                let file = path.join(name);
+                let bytes = match &mut archive {
+                    Some(members) => members
+                        .remove(*name)
+                        .ok_or_else(|| data(format!("{} holds no {name}; fetch it again", path.display())))?,
+                    None => std::fs::read(&file)
+                        .map_err(|error| data(format!("{} cannot be read: {error}; fetch it again", file.display())))?,
+                };
+                self.parse(&file.display().to_string(), &bytes, &mut pixels)?;
             }
             Ok(pixels)
         };
         Ok((read(self.train)?, read(&[self.test])?))
     }
+
+    /// The batch files of an archive, in memory.
+    fn unpack(&self, path: &Path) -> Result<HashMap<String, Vec<u8>>> {
+        let damaged = |error: std::io::Error| {
+            data(format!("{} is cut off or not a .tar.gz: {error}; fetch it again", path.display()))
+        };
+        let file = std::fs::File::open(path).map_err(damaged)?;
+        let mut members = HashMap::new();
+        for entry in tar::Archive::new(GzDecoder::new(BufReader::new(file))).entries().map_err(damaged)? {
+            let entry = entry.map_err(damaged)?;
+            let name = entry.path().map_err(damaged)?.file_name().map(|name| name.to_string_lossy().into_owned());
+            let Some(name) = name.filter(|name| name == self.test || self.train.contains(&name.as_str())) else {
+                continue;
+            };
+            let mut bytes = Vec::new();
+            entry.take(LARGEST_MEMBER).read_to_end(&mut bytes).map_err(damaged)?;
+            members.insert(name, bytes);
+        }
+        Ok(members)
+    }
 }
 
-/// Opens the folder at `path`.
+/// Opens the folder or archive at `path`.
 pub(super) fn open(config: &DataConfig, path: &Path) -> Result<Stills> {
     let format = Format::of(config.dataset);
-    let (train, test) = format.read_folder(path)?;
+    let (train, test) = format.read(path)?;
     Ok(Stills::new(config, train, test, format.mean, format.std))
 }

@@ -28,6 +28,12 @@ impl Image {
     }
 }
 
+/// Luma of ITU-R 601 of an R, G, B triple, in Pillow's fixed point.
+pub(super) fn luma(pixel: &[u8]) -> u8 {
+    let sum = u32::from(pixel[0]) * 19595 + u32::from(pixel[1]) * 38470 + u32::from(pixel[2]) * 7471;
+    ((sum + 0x8000) >> 16) as u8
+}
+
 /// `(level / 255 - mean) / std` for each channel and level.
 pub(super) struct Normalise([[f32; 256]; 3]);
 

@@ -6,18 +6,29 @@
 pub mod aedat;
 mod augment;
 mod batches;
-mod catalog;
+pub mod catalog;
 mod cifar;
+mod cifar10_dvs;
+pub mod commands;
 mod config;
+mod decode;
+mod download;
 mod events;
+mod fetch;
+mod frame_store;
 pub mod frames;
 mod image;
+mod image_index;
+mod imagenet;
 mod names;
 mod resample;
 mod sign_digits;
 pub mod simulate;
 mod stills;
+mod unpack;
+mod verify;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,7 +127,7 @@ pub fn open(
         return Ok(match config.dataset {
             DatasetName::SignDigits => Arc::new(sign_digits::open(config)?),
             DatasetName::Cifar10 | DatasetName::Cifar100 => Arc::new(cifar::open(config, &folder()?)?),
-            other => return Err(data(format!("{other} cannot be read yet"))),
+            _ => Arc::new(imagenet::ImageNet::open(config, &folder()?)?),
         });
     }
     let Some(time_steps @ 1..) = time_steps else {
@@ -127,7 +138,7 @@ pub fn open(
     };
     Ok(match config.dataset {
         DatasetName::SignDigitsDvs => Arc::new(events::open_simulated(config, time_steps, cache_dir)?),
-        other => return Err(data(format!("{other} cannot be read yet"))),
+        _ => Arc::new(events::open_recorded(config, time_steps, &folder()?, cache_dir)?),
     })
 }
 
@@ -157,6 +168,18 @@ fn short_hash(hasher: Sha256) -> String {
 /// Bytes as lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The digest of all that a reader gives, in hexadecimal.
+fn digest_of<D: Digest>(mut reader: impl Read) -> std::io::Result<String> {
+    let mut hasher = D::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
 }
 
 /// Sample indices class by class in turn (first of each class, second of each class, …), cut to `limit`: every prefix

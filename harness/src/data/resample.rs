@@ -1,6 +1,8 @@
 //! Resizing with Pillow's arithmetic, byte for byte: antialiased convolution in two passes, across and then down, with
 //! coefficients in 22-bit fixed point and rounding to 8 bits after each pass.
 
+use std::ops::Range;
+
 /// Bits after the point: 32 − 8 for the level − 2 for overshoot.
 const PRECISION: u32 = 22;
 
@@ -39,8 +41,8 @@ struct Tap {
     weights: Vec<i32>,
 }
 
-/// The taps of an axis of `from` inputs and `to` outputs, both at least 1.
-fn taps(filter: Filter, from: usize, to: usize) -> Vec<Tap> {
+/// The taps of the outputs `shown` of an axis of `from` inputs and `to` outputs, both at least 1.
+fn taps(filter: Filter, from: usize, to: usize, shown: Range<usize>) -> Vec<Tap> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
@@ -53,7 +55,7 @@ fn taps(filter: Filter, from: usize, to: usize) -> Vec<Tap> {
         let fixed = |w: &f64| (w / sum * f64::from(1u32 << PRECISION)).round() as i32;
         Tap { first, weights: weights.iter().map(fixed).collect() }
     };
-    (0..to).map(tap).collect()
+    shown.map(tap).collect()
 }
 
 fn to_level(sum: i32) -> u8 {
@@ -78,9 +80,25 @@ pub(super) fn resize<const C: usize>(
     (width, height): (usize, usize),
     filter: Filter,
 ) -> Vec<u8> {
-    let columns = taps(filter, window.width, width);
-    let mut across = Vec::with_capacity(window.height * width * C);
-    for y in window.top..window.top + window.height {
+    let shown = Window { left: 0, top: 0, width, height };
+    resize_and_crop::<C>(pixels, stride, window, (width, height), shown, filter)
+}
+
+/// `resize`, but makes only the part `shown` of the target.
+pub(super) fn resize_and_crop<const C: usize>(
+    pixels: &[u8],
+    stride: usize,
+    window: Window,
+    (width, height): (usize, usize),
+    shown: Window,
+    filter: Filter,
+) -> Vec<u8> {
+    let columns = taps(filter, window.width, width, shown.left..shown.left + shown.width);
+    let rows = taps(filter, window.height, height, shown.top..shown.top + shown.height);
+    let first_row = rows.iter().map(|tap| tap.first).min().unwrap_or(0);
+    let end_row = rows.iter().map(|tap| tap.first + tap.weights.len()).max().unwrap_or(0);
+    let mut across = Vec::with_capacity((end_row - first_row) * shown.width * C);
+    for y in window.top + first_row..window.top + end_row {
         let row = &pixels[(y * stride + window.left) * C..][..window.width * C];
         for tap in &columns {
             let mut sums = [1 << (PRECISION - 1); C];
@@ -92,12 +110,12 @@ pub(super) fn resize<const C: usize>(
             across.extend(sums.map(to_level));
         }
     }
-    let row_len = width * C;
-    let mut out = Vec::with_capacity(height * row_len);
+    let row_len = shown.width * C;
+    let mut out = Vec::with_capacity(shown.height * row_len);
     let mut sums = vec![0; row_len];
-    for tap in taps(filter, window.height, height) {
+    for tap in rows {
         sums.fill(1 << (PRECISION - 1));
-        for (row, &weight) in across[tap.first * row_len..].chunks_exact(row_len).zip(&tap.weights) {
+        for (row, &weight) in across[(tap.first - first_row) * row_len..].chunks_exact(row_len).zip(&tap.weights) {
             for (sum, &level) in sums.iter_mut().zip(row) {
                 *sum += i32::from(level) * weight;
             }
@@ -105,4 +123,35 @@ pub(super) fn resize<const C: usize>(
         out.extend(sums.iter().map(|&sum| to_level(sum)));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fixtures: `scripts/augment_golden.py`.
+    #[test]
+    fn bilinear_windows_are_pillows_byte_for_byte() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("augment.json")).unwrap()).unwrap();
+        for (name, input) in index["inputs"].as_object().unwrap() {
+            let sheet = ::image::open(folder.join(format!("augment_{name}.png"))).unwrap().into_rgb8();
+            let size = |key: &str| input[key].as_u64().unwrap() as usize;
+            for (case, expected) in
+                index["resizes"].as_array().unwrap().iter().zip(input["resized"].as_array().unwrap())
+            {
+                let number = |i: usize| case[i].as_u64().map(|n| n as usize);
+                let (left, top) = (number(0).unwrap(), number(1).unwrap());
+                let width = number(2).unwrap_or(size("width"));
+                let height = number(3).unwrap_or(size("height"));
+                let window = Window { left, top, width, height };
+                let target = (number(4).unwrap(), number(5).unwrap());
+                let ours = resize::<3>(sheet.as_raw(), size("width"), window, target, Filter::Bilinear);
+                let expected: Vec<u8> =
+                    expected.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u8).collect();
+                assert_eq!(ours, expected, "{name} {case}");
+            }
+        }
+    }
 }

@@ -10,6 +10,8 @@ use crate::exit::data;
 
 /// Side of a tile, in pixels.
 pub(super) const SIZE: usize = 32;
+/// Bytes of a tile.
+pub(super) const IMAGE_BYTES: usize = SIZE * SIZE * 3;
 /// Tiles in a row of a sheet.
 const TILES: usize = 40;
 /// Channel means and standard deviations of the training images.
@@ -24,11 +26,13 @@ struct Sheet {
     sha256: &'static str,
 }
 
+/// SHA-256 of the training pixels.
+pub(super) const TRAIN_SHA256: &str = "a69ded15f866dbe16fe4af5ded5b5cfb69b069bbb4b74dacd4247659f94fe369";
 const TRAIN: Sheet = Sheet {
     name: "train.webp",
     webp: include_bytes!("../../data/sign-digits-32/train.webp"),
     labels: include_bytes!("../../data/sign-digits-32/train.labels"),
-    sha256: "a69ded15f866dbe16fe4af5ded5b5cfb69b069bbb4b74dacd4247659f94fe369",
+    sha256: TRAIN_SHA256,
 };
 const TEST: Sheet = Sheet {
     name: "test.webp",

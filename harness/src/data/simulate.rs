@@ -6,6 +6,7 @@
 
 use super::SENSOR;
 use super::aedat::Event;
+use super::image::luma;
 use super::resample::{Filter, Window, resize};
 
 /// Side of the enlarged picture: the sensor and a margin of 12 pixels on each side.
@@ -34,7 +35,7 @@ impl Camera {
     pub fn record(&self, rgb: &[u8], side: usize) -> Vec<Event> {
         let log = |level| ((level as f64 / LEVELS as f64 + 0.06).ln() / self.theta * f64::from(ONE)).round() as i32;
         let log: Vec<i32> = (0..=LEVELS).map(log).collect();
-        let stage = enlarge(&gray(rgb), side);
+        let stage = enlarge(rgb, side);
         let views: Vec<Vec<i32>> = path().iter().map(|&position| view(&stage, position, &log)).collect();
         let mut reference = views[0].clone();
         let mut events = Vec::new();
@@ -73,16 +74,11 @@ impl Change {
     }
 }
 
-/// Luma of ITU-R 601, in Pillow's fixed point.
-fn gray(rgb: &[u8]) -> Vec<u8> {
-    let luma = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
-    rgb.chunks_exact(3).map(|pixel| luma(pixel) as u8).collect()
-}
-
-/// Bicubic enlargement of a gray picture to `STAGE`×`STAGE`.
-fn enlarge(gray: &[u8], side: usize) -> Vec<u8> {
+/// The gray picture, enlarged to `STAGE`×`STAGE`.
+fn enlarge(rgb: &[u8], side: usize) -> Vec<u8> {
+    let gray: Vec<u8> = rgb.chunks_exact(3).map(luma).collect();
     let whole = Window { left: 0, top: 0, width: side, height: side };
-    resize::<1>(gray, side, whole, (STAGE, STAGE), Filter::Bicubic)
+    resize::<1>(&gray, side, whole, (STAGE, STAGE), Filter::Bicubic)
 }
 
 /// The positions of one loop, in quarter pixels (right, down) from the origin: 0 → (s, s) → (2s, 0) → (s, −s) → 0.

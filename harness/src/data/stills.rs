@@ -16,7 +16,8 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    fn limited(self, limit: Option<usize>) -> Self {
+    /// The first `limit` images, classes in turn.
+    pub fn limited(self, limit: Option<usize>) -> Self {
         if limit.is_none_or(|limit| limit >= self.labels.len()) {
             return self;
         }
@@ -100,7 +101,7 @@ impl Dataset for Stills {
         match augment {
             Some(draw) if !self.augment.is_empty() => {
                 let image = Image { width: self.size, height: self.size, pixels: pixels.to_vec() };
-                let image = augment_still(image, &self.augment, draw, index);
+                let image = augment_still(image, self.size, &self.augment, draw, index);
                 self.normalise.apply(&image.pixels, out);
             }
             _ => self.normalise.apply(pixels, out),

@@ -15,11 +15,19 @@ impl Network {
     /// Backpropagation through time from the logits' gradient `[T, B, classes]`.
     ///
     /// Borrows the tape, so that several surrogates can be tried on one forward pass (FDG's candidates).
-    pub fn backward(&self, output: &Output, grad_logits: &[f32], time_steps: usize, batch: usize, surrogate: &Surrogate) -> Result<Gradients> {
+    pub fn backward(
+        &self,
+        output: &Output,
+        grad_logits: &[f32],
+        time_steps: usize,
+        batch: usize,
+        surrogate: &Surrogate,
+    ) -> Result<Gradients> {
         if output.tape.len() != self.layout.layers.len() {
             bail!("backward needs a forward pass that kept its tape");
         }
-        let mut pass = Backward { network: self, surrogate, time_steps, batch, gradients: vec![None; self.params.len()] };
+        let mut pass =
+            Backward { network: self, surrogate, time_steps, batch, gradients: vec![None; self.params.len()] };
         let readout = self.params.len() - 2;
         let (weight, bias, mut grad) = readout::backward(&output.last, &self.params[readout], grad_logits)?;
         pass.gradients[readout] = Some(weight);
@@ -50,19 +58,20 @@ impl Backward<'_> {
             (Layer::Unit { conv: c, .. }, Saved::Unit { input, normed, .. }) => {
                 let (current, sums) = self.neuron(normed, &Shortcut::None, &grad)?;
                 drop(grad);
-                let conv_out = self.norm(c, normed, &current, &sums.grad, &sums.grad_main)?;
-                drop(current);
+                let conv_out = self.norm(c, normed, current, &sums.grad, &sums.grad_main)?;
                 self.conv(c, input, &conv_out, if first { Into::Nowhere } else { Into::New })
             }
             (Layer::Pool(p), Saved::Pool { input }) => pool::average_backward(input, *p, &grad).map(Some),
             (Layer::Block { convs, down, .. }, Saved::Block { input, first, middle, second, shortcut, pooled, .. }) => {
                 let (current, sums) = self.neuron(second, shortcut, &grad)?;
                 drop(grad);
-                let conv_out = self.norm(&convs[1], second, &current, &sums.grad, &sums.grad_main)?;
+                // Needed twice: here, and by the shortcut below.
+                let copy = Activation { tensor: current.tensor.copy()?, channels: current.channels };
+                let conv_out = self.norm(&convs[1], second, copy, &sums.grad, &sums.grad_main)?;
                 let Some(grad_middle) = self.conv(&convs[1], middle, &conv_out, Into::New)? else { return Ok(None) };
                 let shortcut_grad = match (down, shortcut, pooled) {
                     (Some((p, c)), Shortcut::Branch(normed), Some(pooled)) => {
-                        let conv_out = self.norm(c, normed, &current, &sums.grad, &sums.grad_shortcut)?;
+                        let conv_out = self.norm(c, normed, current, &sums.grad, &sums.grad_shortcut)?;
                         let grad = self.conv(c, pooled, &conv_out, Into::New)?;
                         match (p, grad) {
                             (Some(p), Some(grad)) => Some(pool::average_backward(input, *p, &grad)?),
@@ -73,8 +82,7 @@ impl Backward<'_> {
                 };
                 let (current, sums) = self.neuron(first, &Shortcut::None, &grad_middle)?;
                 drop(grad_middle);
-                let conv_out = self.norm(&convs[0], first, &current, &sums.grad, &sums.grad_main)?;
-                drop(current);
+                let conv_out = self.norm(&convs[0], first, current, &sums.grad, &sums.grad_main)?;
                 let into = shortcut_grad.map_or(Into::New, Into::Added);
                 self.conv(&convs[0], input, &conv_out, into)
             }
@@ -82,7 +90,12 @@ impl Backward<'_> {
         }
     }
 
-    fn neuron(&self, main: &Normed, shortcut: &Shortcut, grad: &Activation) -> Result<(Activation, neuron::ChannelSums)> {
+    fn neuron(
+        &self,
+        main: &Normed,
+        shortcut: &Shortcut,
+        grad: &Activation,
+    ) -> Result<(Activation, neuron::ChannelSums)> {
         match &self.network.neuron {
             Neuron::Relu => neuron::relu_backward(main, shortcut, grad),
             Neuron::Lif(lif) => {
@@ -92,7 +105,14 @@ impl Backward<'_> {
     }
 
     /// Gradients of gamma and beta; returns that of the convolution's output.
-    fn norm(&mut self, c: &ConvNorm, normed: &Normed, current: &Activation, sum: &[f64], sum_map: &[f64]) -> Result<Activation> {
+    fn norm(
+        &mut self,
+        c: &ConvNorm,
+        normed: &Normed,
+        current: Activation,
+        sum: &[f64],
+        sum_map: &[f64],
+    ) -> Result<Activation> {
         let gamma = &self.network.params[c.weight + 1];
         let result = norm::backward(normed, current, sum, sum_map, gamma, c.gain)?;
         self.gradients[c.weight + 1] = Some(result.gamma);

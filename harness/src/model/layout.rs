@@ -31,6 +31,8 @@ pub struct Pool {
     pub stride: usize,
     /// Padding.
     pub padding: usize,
+    /// Whether a last, partial window counts.
+    pub ceil_mode: bool,
 }
 
 /// One step of the network.
@@ -126,10 +128,10 @@ impl Layout {
             Architecture::Resnet18 | Architecture::Resnet34 => {
                 if config.imagenet_stem {
                     layout.unit(1, w, 7, 2);
-                    layout.layers.push(Layer::Pool(Pool { kernel: 3, stride: 2, padding: 1 }));
+                    layout.layers.push(Layer::Pool(Pool { kernel: 3, stride: 2, padding: 1, ceil_mode: false }));
                 } else {
                     (1..=3).for_each(|i| layout.unit(i, w, 3, 1));
-                    layout.layers.push(Layer::Pool(Pool { kernel: 2, stride: 2, padding: 0 }));
+                    layout.layers.push(Layer::Pool(Pool { kernel: 2, stride: 2, padding: 0, ceil_mode: false }));
                 }
                 let own: &[usize] =
                     if config.architecture == Architecture::Resnet34 { &[3, 4, 6, 3] } else { &[2, 2, 2, 2] };
@@ -184,7 +186,8 @@ impl Layout {
             self.params[second.weight + 1].init = Init::Constant(0.0);
         }
         let down = (stride != 1 || c_in != c_out).then(|| {
-            let pool = (average_pooled && stride != 1).then_some(Pool { kernel: stride, stride, padding: 0 });
+            let pool =
+                (average_pooled && stride != 1).then_some(Pool { kernel: stride, stride, padding: 0, ceil_mode: true });
             let conv_stride = if average_pooled { 1 } else { stride };
             let mut conv = self.conv_norm((&named("down_conv"), &named("down_bn")), (c_in, c_out), 1, conv_stride);
             if self.norm == Norm::Tdbn && average_pooled {
@@ -206,7 +209,7 @@ impl Layout {
                 self.unit(index, w << depth.min(3), 3, 1);
             }
             if depth < 4 {
-                self.layers.push(Layer::Pool(Pool { kernel: 2, stride: 2, padding: 0 }));
+                self.layers.push(Layer::Pool(Pool { kernel: 2, stride: 2, padding: 0, ceil_mode: false }));
             }
         }
     }
@@ -239,7 +242,12 @@ mod tests {
         let layout = Layout::new(&config(Architecture::Resnet18, 8), 3, 10, None);
         for p in &layout.params {
             if let Init::Constant(value) = p.init {
-                let expected = if p.name.ends_with("bn2.weight") && p.name.starts_with("layer") || p.name.ends_with("bias") { 0.0 } else { 1.0 };
+                let expected =
+                    if p.name.ends_with("bn2.weight") && p.name.starts_with("layer") || p.name.ends_with("bias") {
+                        0.0
+                    } else {
+                        1.0
+                    };
                 assert_eq!(value, expected, "{}", p.name);
             }
         }
@@ -254,7 +262,8 @@ mod tests {
     #[test]
     fn initial_weights_have_the_stated_spread_and_repeat() {
         let layout = Layout::new(&config(Architecture::Resnet18, 64), 3, 10, None);
-        let (i, p) = layout.params.iter().enumerate().find(|(_, p)| p.name == "layer3.0.conv2.weight").expect("in the list");
+        let (i, p) =
+            layout.params.iter().enumerate().find(|(_, p)| p.name == "layer3.0.conv2.weight").expect("in the list");
         let values = p.initial(0, i);
         assert_eq!(values, p.initial(0, i));
         assert_ne!(values, p.initial(1, i));

@@ -4,4 +4,5 @@ pub mod backward;
 pub mod config;
 pub mod layout;
 pub mod network;
+pub mod probe;
 pub mod readout;

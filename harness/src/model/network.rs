@@ -93,6 +93,7 @@ pub enum Shortcut {
 }
 
 /// What one layer leaves for the backward pass.
+#[allow(missing_docs)] // The fields are the layer's own inputs and outputs.
 #[derive(Debug)]
 pub enum Saved {
     /// Of a [`Layer::Unit`].
@@ -100,7 +101,15 @@ pub enum Saved {
     /// Of a [`Layer::Pool`].
     Pool { input: Activation },
     /// Of a [`Layer::Block`]; `pooled` is the input of the shortcut's convolution.
-    Block { input: Activation, first: Normed, middle: Activation, second: Normed, shortcut: Shortcut, pooled: Option<Activation>, output: Activation },
+    Block {
+        input: Activation,
+        first: Normed,
+        middle: Activation,
+        second: Normed,
+        shortcut: Shortcut,
+        pooled: Option<Activation>,
+        output: Activation,
+    },
 }
 
 /// A spiking layer's activity in one pass.
@@ -142,7 +151,8 @@ impl Network {
     /// A network with given weights, in the layout's order and shapes.
     pub fn with_params(layout: Layout, neuron: Neuron, values: Vec<Vec<f32>>) -> Result<Self> {
         let params = layout.params.iter().zip(values);
-        let params = params.map(|(p, v)| Tensor::from_vec(v, p.shape.as_slice(), &Device::Cpu)).collect::<Result<_>>()?;
+        let params =
+            params.map(|(p, v)| Tensor::from_vec(v, p.shape.as_slice(), &Device::Cpu)).collect::<Result<_>>()?;
         let running = layout.running.iter().map(|(_, c)| Running { mean: vec![0.0; *c], variance: vec![1.0; *c] });
         let running = running.collect();
         Ok(Self { layout, neuron, params, running })
@@ -157,7 +167,8 @@ impl Network {
     ///
     /// `input`: B images (computed once, the same current at every t) or T·B event frames.
     pub fn forward(&self, input: &Activation, batch: usize, pass: &Pass) -> Result<Output> {
-        let mut run = Run { network: self, pass, batch, activity: Vec::new(), statistics: Vec::new(), tape: Vec::new() };
+        let mut run =
+            Run { network: self, pass, batch, activity: Vec::new(), statistics: Vec::new(), tape: Vec::new() };
         let mut x = input.clone();
         for layer in &self.layout.layers {
             x = run.layer(layer, x)?;

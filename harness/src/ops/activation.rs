@@ -1,6 +1,6 @@
 //! What flows between layers: channel-last maps, and spikes as bits.
 
-use super::pad8;
+use super::{Input, pad8};
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
@@ -64,7 +64,9 @@ pub struct Host<'a, T> {
 /// On another device, another type, or a tensor that is not contiguous.
 pub fn host<T: WithDType>(tensor: &Tensor) -> Result<Host<'_, T>> {
     let (guard, layout) = tensor.storage_and_layout();
-    let Some((start, end)) = layout.contiguous_offsets() else { bail!("a kernel was given a tensor that is not contiguous") };
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("a kernel was given a tensor that is not contiguous")
+    };
     match &*guard {
         Storage::Cpu(storage) => storage.as_slice::<T>()?,
         _ => bail!("this operation has no kernel for {:?}", tensor.device()),
@@ -86,4 +88,35 @@ impl<T: WithDType> Deref for Host<'_, T> {
 
 fn slice<T: WithDType>(storage: &CpuStorage) -> Option<&[T]> {
     storage.as_slice::<T>().ok()
+}
+
+/// Changes a tensor's values in host memory, in place: every clone of the tensor sees it.
+pub fn modify(tensor: &Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
+    struct Modify<F>(std::sync::Mutex<Option<F>>);
+    impl<F: FnOnce(&mut [f32])> candle_core::InplaceOp1 for Modify<F> {
+        fn name(&self) -> &'static str {
+            "modify"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &candle_core::Layout) -> Result<()> {
+            let change = self.0.lock().map(|mut change| change.take());
+            let (CpuStorage::F32(values), Some((start, end)), Ok(Some(change))) =
+                (storage, layout.contiguous_offsets(), change)
+            else {
+                bail!("only a contiguous f32 tensor is changed in place")
+            };
+            change(&mut values[start..end]);
+            Ok(())
+        }
+    }
+    tensor.inplace_op1(&Modify(std::sync::Mutex::new(Some(change))))
+}
+
+/// Calls `f` with the activation's values as a kernel's input.
+pub fn with_input<R>(x: &Activation, f: impl FnOnce(Input<'_>) -> R) -> Result<R> {
+    if x.is_spikes() {
+        Ok(f(Input::Spikes(&host::<u8>(&x.tensor)?)))
+    } else {
+        Ok(f(Input::Map(&host::<f32>(&x.tensor)?)))
+    }
 }

@@ -1,7 +1,7 @@
 //! Convolutions over activations, by device.
 
-use super::activation::{Activation, host};
-use super::{ConvShape, Input, cpu, pad8};
+use super::activation::{Activation, host, modify, with_input};
+use super::{ConvShape, cpu, pad8};
 use crate::model::layout::ConvNorm;
 use candle_core::{Device, Result, Tensor};
 
@@ -18,20 +18,11 @@ fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
     }
 }
 
-/// Calls `f` with the activation's values as a kernel's input.
-fn with_input<R>(x: &Activation, f: impl FnOnce(Input<'_>) -> R) -> Result<R> {
-    if x.is_spikes() {
-        Ok(f(Input::Spikes(&host::<u8>(&x.tensor)?)))
-    } else {
-        Ok(f(Input::Map(&host::<f32>(&x.tensor)?)))
-    }
-}
-
 /// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`.
 pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor) -> Result<Activation> {
     let s = shape(c, x);
     let dims = (s.images, s.out_height(), s.out_width(), pad8(c.c_out));
-    let mut out = vec![0f32; dims.0 * dims.1 * dims.2 * dims.3];
+    let mut out = vec![0f32; s.out_len()];
     let weight = host::<f32>(weight)?;
     with_input(x, |input| cpu::conv::forward(&s, input, &weight, &mut out))?;
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_out })
@@ -46,16 +37,23 @@ pub fn grad_weight(c: &ConvNorm, x: &Activation, grad_out: &Activation) -> Resul
     Tensor::from_vec(out, (c.c_out, c.c_in, c.kernel, c.kernel), &Device::Cpu)
 }
 
-/// Gradient of the input; added onto `to` where that is given (the shortcut's).
-pub fn grad_input(c: &ConvNorm, x: &Activation, weight: &Tensor, grad_out: &Activation, to: Option<Activation>) -> Result<Activation> {
+/// Gradient of the input; added onto `to`, in place, where that is given (the shortcut's).
+pub fn grad_input(
+    c: &ConvNorm,
+    x: &Activation,
+    weight: &Tensor,
+    grad_out: &Activation,
+    to: Option<Activation>,
+) -> Result<Activation> {
     let s = shape(c, x);
     let dims = (s.images, s.height, s.width, pad8(c.c_in));
-    let accumulate = to.is_some();
-    let mut out = match to {
-        Some(to) => host::<f32>(&to.tensor)?.to_vec(),
-        None => vec![0f32; dims.0 * dims.1 * dims.2 * dims.3],
-    };
-    cpu::conv::grad_input(&s, &host::<f32>(weight)?, &host::<f32>(&grad_out.tensor)?, &mut out, accumulate);
+    let (weight, grad_out) = (host::<f32>(weight)?, host::<f32>(&grad_out.tensor)?);
+    if let Some(to) = to {
+        modify(&to.tensor, |out| cpu::conv::grad_input(&s, &weight, &grad_out, out, true))?;
+        return Ok(to);
+    }
+    let mut out = vec![0f32; s.in_len()];
+    cpu::conv::grad_input(&s, &weight, &grad_out, &mut out, false);
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_in })
 }
 

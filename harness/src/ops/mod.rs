@@ -1,7 +1,15 @@
 //! The arithmetic of the network, one folder a device. Maps are channel-last `[images, height, width, pad8(c)]` f32 with
 //! zeros in the padding channels; spikes are bits, `[images, height, width, pad8(c)/8]`, bit k of byte j = channel 8j+k.
 
+pub mod activation;
+pub mod conv;
 pub mod cpu;
+pub mod neuron;
+pub mod norm;
+pub mod optimizer;
+pub mod pool;
+
+pub use methods::lif::Reset;
 
 /// `c` rounded up to the multiple of 8 that maps and spikes are padded to.
 pub const fn pad8(c: usize) -> usize {
@@ -83,13 +91,4 @@ impl Input<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// What a spike does to the membrane before the next step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reset {
-    /// To 0: `u[t] = tau·u[t-1]·(1 - s[t-1]) + I[t]`.
-    Hard,
-    /// Minus the threshold: `u[t] = tau·(u[t-1] - v_th·s[t-1]) + I[t]`.
-    Soft,
 }

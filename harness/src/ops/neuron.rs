@@ -104,7 +104,8 @@ pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> R
 pub fn current(main: &Normed, shortcut: &Shortcut) -> Result<Vec<f32>> {
     let padded = pad8(main.conv_out.channels);
     let (map, held) = (host::<f32>(&main.conv_out.tensor)?, Held::new(shortcut)?);
-    let affine = |values: &[f32], normed: &Normed, i: usize| values[i] * normed.scale[i % padded] + normed.shift[i % padded];
+    let affine =
+        |values: &[f32], normed: &Normed, i: usize| values[i] * normed.scale[i % padded] + normed.shift[i % padded];
     let added = |i: usize| match &held {
         Held::None => 0.0,
         Held::Spikes(bits) => f32::from(bits[i / 8] >> (i % 8) & 1),

@@ -1,6 +1,7 @@
 //! Batch norm and tdBN over (T, B, H, W), folded into an affine function that the neuron applies.
 
-use super::activation::{Activation, host};
+use super::activation::{Activation, host, modify};
+use super::cpu::norm::{Coefficients, norm_backward};
 use super::{cpu, pad8};
 use crate::model::network::{NORM_EPSILON, Normed, Running};
 use candle_core::{Device, Result, Tensor};
@@ -48,8 +49,16 @@ pub struct NormGradients {
 
 /// Backward of a norm with batch statistics.
 ///
-/// `current`: gradient of the norm's output, with its sums a channel: `sum` = Σ g, `sum_map` = Σ g·conv_out.
-pub fn backward(normed: &Normed, current: &Activation, sum: &[f64], sum_map: &[f64], gamma: &Tensor, gain: f64) -> Result<NormGradients> {
+/// `current`: gradient of the norm's output, which becomes that of its input, in place; with its sums a channel:
+/// `sum` = Σ g, `sum_map` = Σ g·conv_out.
+pub fn backward(
+    normed: &Normed,
+    current: Activation,
+    sum: &[f64],
+    sum_map: &[f64],
+    gamma: &Tensor,
+    gain: f64,
+) -> Result<NormGradients> {
     let map = &normed.conv_out;
     let (channels, padded) = (map.channels, pad8(map.channels));
     let count = (map.images() * map.height() * map.width()) as f64;
@@ -69,13 +78,12 @@ pub fn backward(normed: &Normed, current: &Activation, sum: &[f64], sum_map: &[f
         k2[c] = -slope as f32;
         k3[c] = (slope * mean - factor * sum[c] / count) as f32;
     }
-    let (grad, values) = (host::<f32>(&current.tensor)?, host::<f32>(&map.tensor)?);
-    let mut out = vec![0f32; values.len()];
-    cpu::norm::backward(&grad, &values, [&k1, &k2, &k3], &mut out);
-    let device = Device::Cpu;
+    let values = host::<f32>(&map.tensor)?;
+    let coefficients = Coefficients { k1: &k1, k2: &k2, k3: &k3 };
+    modify(&current.tensor, |grad| norm_backward(&coefficients, &values, grad))?;
     Ok(NormGradients {
-        gamma: Tensor::from_vec(grad_gamma, channels, &device)?,
-        beta: Tensor::from_vec(grad_beta, channels, &device)?,
-        conv_out: Activation { tensor: Tensor::from_vec(out, map.tensor.dims(), &device)?, channels },
+        gamma: Tensor::from_vec(grad_gamma, channels, &Device::Cpu)?,
+        beta: Tensor::from_vec(grad_beta, channels, &Device::Cpu)?,
+        conv_out: current,
     })
 }

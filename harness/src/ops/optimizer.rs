@@ -1,8 +1,8 @@
 //! SGD with momentum and weight decay (PyTorch's), over the ordered parameters.
 
-use super::activation::host;
+use super::activation::{host, modify};
 use super::cpu;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 /// Constants of one step.
 #[derive(Clone, Copy, Debug)]
@@ -16,15 +16,18 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// `v = momentum·v + (g + wd·w)`, `w = w − lr·v`. Velocities start at 0.
-    pub fn step(&self, params: &mut [Tensor], velocities: &mut [Tensor], gradients: &[Tensor]) -> Result<()> {
-        for ((param, velocity), gradient) in params.iter_mut().zip(velocities).zip(gradients) {
-            let (mut w, mut v) = (host::<f32>(param)?.to_vec(), host::<f32>(velocity)?.to_vec());
-            let constants = (self.lr as f32, self.momentum as f32, self.weight_decay as f32);
-            cpu::sgd::step(&mut w, &mut v, &host::<f32>(gradient)?, constants.0, constants.1, constants.2);
-            let dims = param.dims().to_vec();
-            *param = Tensor::from_vec(w, dims.as_slice(), &Device::Cpu)?;
-            *velocity = Tensor::from_vec(v, dims.as_slice(), &Device::Cpu)?;
+    /// `v = momentum·v + (g + wd·w)`, `w = w − lr·v`, in place. Velocities start at 0.
+    pub fn step(&self, params: &[Tensor], velocities: &[Tensor], gradients: &[Tensor]) -> Result<()> {
+        let sgd = cpu::sgd::Sgd {
+            learning_rate: self.lr as f32,
+            momentum: self.momentum as f32,
+            weight_decay: self.weight_decay as f32,
+        };
+        for ((param, velocity), gradient) in params.iter().zip(velocities).zip(gradients) {
+            let gradient = host::<f32>(gradient)?;
+            let mut result = Ok(());
+            modify(param, |w| result = modify(velocity, |v| cpu::sgd::step(&sgd, w, v, &gradient)))?;
+            result?;
         }
         Ok(())
     }
@@ -38,6 +41,7 @@ pub fn cosine(lr: f64, step: usize, steps: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     #[test]
     fn cosine_goes_from_the_rate_to_zero() {
@@ -50,10 +54,10 @@ mod tests {
     fn two_steps_on_one_weight_by_hand() {
         let device = Device::Cpu;
         let tensor = |v: f32| Tensor::from_vec(vec![v], 1, &device);
-        let (mut w, mut v) = ([tensor(1.0).unwrap()], [tensor(0.0).unwrap()]);
+        let (w, v) = ([tensor(1.0).unwrap()], [tensor(0.0).unwrap()]);
         let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01 };
         for _ in 0..2 {
-            sgd.step(&mut w, &mut v, &[tensor(0.5).unwrap()]).unwrap();
+            sgd.step(&w, &v, &[tensor(0.5).unwrap()]).unwrap();
         }
         // v1 = 0.51, w1 = 0.949; v2 = 0.459 + 0.50949 = 0.96849, w2 = 0.852151.
         assert!((w[0].to_vec1::<f32>().unwrap()[0] - 0.852_151).abs() < 1e-6);

@@ -3,7 +3,7 @@
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::{Activation, host};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
 use methods::surrogate::Surrogate;
@@ -48,10 +48,16 @@ impl Probe<'_> {
     }
 
     /// Central differences of the loss over all weights of the first convolution, in their own order.
+    pub fn finite_difference_gradient(&self, network: &Network, epsilon: f64) -> Result<Vec<f64>> {
+        let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
+        self.differences(network, epsilon, &all)
+    }
+
+    /// Central differences of the loss over the first convolution's weights of these indices.
     ///
     /// Each loss is computed by the same kernels as a training forward pass and by itself, so these are the bits of the
     /// plain loop; only the perturbations are spread over the threads.
-    pub fn finite_difference_gradient(&self, network: &Network, epsilon: f64) -> Result<Vec<f64>> {
+    pub fn differences(&self, network: &Network, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
         let weights: Vec<f32> = host::<f32>(&network.params[0])?.to_vec();
         let shape = network.params[0].dims().to_vec();
         let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
@@ -60,16 +66,10 @@ impl Probe<'_> {
             scratch.params[0] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
             self.loss(scratch)
         };
-        (0..weights.len())
-            .into_par_iter()
-            .map_init(
-                || network.clone(),
-                |scratch, i| {
-                    let difference = loss_at(scratch, i, epsilon)? - loss_at(scratch, i, -epsilon)?;
-                    Ok(difference / (2.0 * epsilon))
-                },
-            )
-            .collect()
+        let difference = |scratch: &mut Network, index: &usize| {
+            Ok((loss_at(scratch, *index, epsilon)? - loss_at(scratch, *index, -epsilon)?) / (2.0 * epsilon))
+        };
+        indices.par_iter().map_init(|| network.clone(), difference).collect()
     }
 
     /// The surrogate gradient of the first convolution for each surrogate; one forward pass serves all.
@@ -85,16 +85,26 @@ impl Probe<'_> {
 }
 
 /// Algorithm 1 of Li et al. 2021: of `{b, b + step, b − step}` the temperature whose gradient has the highest cosine
-/// with the finite-difference gradient; ties keep b. The chosen one is marked.
-pub fn choose_temperature(probe: &Probe<'_>, network: &Network, surrogate: &Surrogate, fdg: &Fdg) -> Result<Vec<Candidate>> {
+/// with the finite-difference gradient; ties keep b. The chosen one is marked. `None`: a loss was not finite.
+pub fn choose_temperature(
+    probe: &Probe<'_>,
+    network: &Network,
+    surrogate: &Surrogate,
+    fdg: &Fdg,
+) -> Result<Option<Vec<Candidate>>> {
     let temperatures = fdg.candidates(surrogate.parameter());
-    let candidate = |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
+    let candidate =
+        |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
     let surrogates: Vec<Surrogate> = temperatures.iter().map(candidate).collect::<Result<_>>()?;
     let reference = probe.finite_difference_gradient(network, fdg.epsilon)?;
-    ensure!(reference.iter().all(|g| g.is_finite()), "the finite-difference gradient is not finite");
+    if reference.iter().any(|g| !g.is_finite()) {
+        return Ok(None);
+    }
     let gradients = probe.surrogate_gradients(network, &surrogates)?;
     let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(gradient, &reference)).collect();
     let best = choose(&agreement.iter().map(|a| a.cosine).collect::<Vec<_>>());
     let marked = temperatures.iter().zip(agreement).enumerate();
-    Ok(marked.map(|(i, (&temperature, fidelity))| Candidate { temperature, fidelity, chosen: i == best }).collect())
+    Ok(Some(
+        marked.map(|(i, (&temperature, fidelity))| Candidate { temperature, fidelity, chosen: i == best }).collect(),
+    ))
 }

@@ -107,18 +107,28 @@ impl State {
     fn parse(buffer: &[u8], mut network: Network, config_hash: Option<&str>) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(buffer)?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        let text = |key: &str| metadata.get(key).with_context(|| format!("it has no `{key}`; it was not written by this program"));
+        let text = |key: &str| {
+            metadata.get(key).with_context(|| format!("it has no `{key}`; it was not written by this program"))
+        };
         if let Some(expected) = config_hash {
             ensure!(text(CONFIG_KEY)? == expected, "it belongs to another configuration");
         }
         let tensors = SafeTensors::deserialize(buffer)?;
-        let mut named: Vec<(String, Vec<usize>, Vec<u8>)> =
-            tensors.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec())).collect();
+        let mut named: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
+            .collect();
         named.sort();
         ensure!(*text(DIGEST_KEY)? == digest(&named), "its checksum does not fit its content; the file is damaged");
         let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
             let view = tensors.tensor(name).with_context(|| format!("it has no tensor `{name}`"))?;
-            ensure!(view.dtype() == Dtype::F32 && view.shape() == shape, "`{name}` is {:?} {:?}, expected F32 {shape:?}", view.dtype(), view.shape());
+            ensure!(
+                view.dtype() == Dtype::F32 && view.shape() == shape,
+                "`{name}` is {:?} {:?}, expected F32 {shape:?}",
+                view.dtype(),
+                view.shape()
+            );
             Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
         };
         let mut velocities = Vec::new();

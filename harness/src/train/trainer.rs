@@ -1,6 +1,6 @@
 //! The training loop of one cell.
 
-use super::evaluate::{self, Evaluation, evaluate};
+use super::evaluate::{Evaluation, evaluate};
 use super::fdg::{Probe, choose_temperature};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
@@ -33,7 +33,10 @@ impl Interrupt {
     /// An error (exit 75) once a signal came: for work that is short enough to be done again.
     pub fn check(&self) -> Result<()> {
         if self.requested() {
-            return Err(exit::failure(exit::Code::Resumable, "stopped by a signal; the same command goes on from here"));
+            return Err(exit::failure(
+                exit::Code::Resumable,
+                "stopped by a signal; the same command goes on from here",
+            ));
         }
         Ok(())
     }
@@ -92,7 +95,10 @@ impl Job<'_> {
             if let Some(fdg) = &config.fdg
                 && !state.progress.temperature_chosen
             {
-                self.choose_temperature(&mut state, fdg)?;
+                if !self.choose_temperature(&mut state, fdg)? {
+                    let message = divergence(&state.progress, "finite-difference gradient", f64::NAN);
+                    return Ok(Ended::Diverged(Box::new(state.progress), message));
+                }
                 lap(&mut state.progress, &mut started);
             }
             let samples = self.dataset.len(Split::Train);
@@ -104,7 +110,10 @@ impl Job<'_> {
                 let loss = self.step(&mut state, &batch?, per_epoch)?;
                 lap(&mut state.progress, &mut started);
                 if !loss.is_finite() {
-                    return Ok(Ended::Diverged(Box::new(state.progress.clone()), divergence(&state.progress, loss)));
+                    return Ok(Ended::Diverged(
+                        Box::new(state.progress.clone()),
+                        divergence(&state.progress, "loss", loss),
+                    ));
                 }
                 let epoch = state.progress.epoch;
                 tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
@@ -128,7 +137,8 @@ impl Job<'_> {
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
         }
         let network = &state.network;
-        let evaluation = evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, true, self.interrupt);
+        let evaluation =
+            evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, true, self.interrupt);
         let evaluation = match evaluation {
             Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
             evaluation => evaluation?,
@@ -158,7 +168,8 @@ impl Job<'_> {
     /// Random weights, or the parent's: all of an SNN's; of the ANN's all but the running statistics.
     fn initial_state(&self) -> Result<State> {
         let mut network = self.fresh_network()?;
-        let mut temperature = self.surrogate_at(None).and_then(|s| s.with_temperature(s.parameter())).map(|s| s.parameter());
+        let mut temperature =
+            self.surrogate_at(None).and_then(|s| s.with_temperature(s.parameter())).map(|s| s.parameter());
         if let Some(path) = &self.parent {
             let parent = State::load(path, network.clone(), None)?;
             network.params = parent.network.params;
@@ -178,7 +189,8 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<()> {
+    /// Whether a temperature could be chosen: not where a loss left the finite numbers.
+    fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<bool> {
         let config = &self.cell.config;
         let epoch = state.progress.epoch;
         let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
@@ -192,7 +204,8 @@ impl Job<'_> {
         let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
         let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
         let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
-        for candidate in choose_temperature(&probe, &state.network, &surrogate, fdg)? {
+        let Some(candidates) = choose_temperature(&probe, &state.network, &surrogate, fdg)? else { return Ok(false) };
+        for candidate in candidates {
             if candidate.chosen {
                 state.progress.temperature = Some(candidate.temperature);
             }
@@ -207,7 +220,7 @@ impl Job<'_> {
             });
         }
         state.progress.temperature_chosen = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Forward, backward, optimiser. Returns the loss; the weights stay as they were if it is not finite.
@@ -229,7 +242,7 @@ impl Job<'_> {
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
-        sgd.step(&mut state.network.params, &mut state.velocities, &gradients)?;
+        sgd.step(&state.network.params, &state.velocities, &gradients)?;
         let progress = &mut state.progress;
         progress.step += 1;
         progress.loss_sum += result.loss * batch.len as f64;
@@ -289,13 +302,13 @@ fn lap(progress: &mut Progress, started: &mut Instant) {
     *started = Instant::now();
 }
 
-fn divergence(progress: &Progress, loss: f64) -> String {
+fn divergence(progress: &Progress, what: &str, value: f64) -> String {
     let seen = if progress.step == 0 {
         "no step of that epoch had a finite loss".to_string()
     } else {
         format!("the last finite step was {} of that epoch", progress.step - 1)
     };
-    format!("the loss became {loss} in epoch {}, step {}; {seen}", progress.epoch, progress.step)
+    format!("the {what} became {value} in epoch {}, before step {}; {seen}", progress.epoch, progress.step)
 }
 
 /// The network's input from a loaded batch.
@@ -303,9 +316,4 @@ pub fn input_of(batch: &Batch, shape: InputShape) -> Result<Activation> {
     let images = shape.time_steps.unwrap_or(1) * batch.len;
     let dims = [images, shape.height, shape.width, shape.channels];
     Ok(Activation::from_images(&batch.input, dims, &Device::Cpu)?)
-}
-
-/// Spikes / (neurons · T · images) of one forward pass.
-pub fn firing_rate(activity: &[crate::model::network::LayerActivity]) -> Option<f64> {
-    evaluate::firing_rate(activity)
 }
