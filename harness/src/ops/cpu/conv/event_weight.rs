@@ -2,14 +2,14 @@
 
 use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
-use super::super::simd::{self, Kernel, Level, Simd};
+use super::super::simd::{self, Kernel, Simd};
 use super::dense::{Class, Problem};
 use super::lists::{append, transpose8};
 use super::padded::Band;
 use super::{blocks, out_channels, pack};
 
-/// Padded pixels of a unit: with 32 channels (or 64 of AVX-512) their gradients stay in the first-level cache.
-const UNIT_PIXELS: usize = 192;
+/// Floats of the gradient of a unit, for one block of channels: 48 KB, in or near the first-level cache.
+const UNIT: usize = 12 << 10;
 /// Numbers of taps that the inner loop is compiled for.
 const TAPS: [usize; 6] = [9, 6, 4, 3, 2, 1];
 
@@ -29,8 +29,8 @@ struct ChannelLists {
 /// The OIHW gradient of the weight.
 pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
     let problem = Problem::grad_input(s);
-    let blocks = blocks(out_channels(s), if simd::level() == Level::Avx512 { 64 } else { 32 });
-    let units = units(s, &problem, spikes);
+    let blocks = blocks(out_channels(s), 32);
+    let units = units(s, &problem, UNIT / blocks[0].1, spikes);
     // Units summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
     let sums = (16 / blocks.len()).clamp(1, units.len());
     let per_sum = units.len().div_ceil(sums);
@@ -64,11 +64,11 @@ fn taps(class: &Class, band: &Band, width: usize, c_in: usize) -> Vec<(usize, us
 }
 
 /// Cuts the batch into units and lists their spikes.
-fn units(s: &ConvShape, problem: &Problem, spikes: &[u8]) -> Vec<Unit> {
+fn units(s: &ConvShape, problem: &Problem, pixels: usize, spikes: &[u8]) -> Vec<Unit> {
     let (height, _) = problem.grid();
     let probe = problem.band(0..1, 0..height);
-    let rows = (UNIT_PIXELS / probe.columns).saturating_sub(probe.rows - height).clamp(1, height);
-    let images = if rows == height { (UNIT_PIXELS / (probe.rows * probe.columns)).clamp(1, s.images) } else { 1 };
+    let rows = (pixels / probe.columns).saturating_sub(probe.rows - height).clamp(1, height);
+    let images = if rows == height { (pixels / (probe.rows * probe.columns)).clamp(1, s.images) } else { 1 };
     let (bands, groups) = (height.div_ceil(rows), s.images.div_ceil(images));
     map_tiles(bands * groups, spikes.len() * 16, |unit| {
         let (g, b) = (unit / bands, unit % bands);

@@ -28,6 +28,9 @@ impl<'a> Weights<'a> {
     /// Writes `[tap][src][width]` for the given taps, sources and destinations, zeros beyond `dst`.
     pub(super) fn pack(&self, taps: &[usize], src: Range<usize>, dst: Range<usize>, width: usize, out: &mut [f32]) {
         let (n, count) = (src.len(), dst.len());
+        if taps.is_empty() {
+            return;
+        }
         if count < width {
             out[..taps.len() * n * width].fill(0.0);
         }

@@ -21,7 +21,7 @@ const SKEW: usize = 16;
 
 /// Whether it beats the direct convolution: tiles must be well filled, channels fill a vector.
 pub(super) fn pays(s: &ConvShape) -> bool {
-    s.kernel == 3 && s.stride == 1 && s.padding <= 2 && s.height >= 3 && s.width >= 3 && s.c_in >= 12 && s.c_out >= 12
+    s.kernel == 3 && s.stride == 1 && s.padding <= 2 && s.height >= 3 && s.width >= 3 && s.c_in >= 5 && s.c_out >= 5
 }
 
 /// Geometry of the tiles of 4×4 input pixels.
