@@ -75,7 +75,7 @@ fn fetch_from_hub(entry: &Entry, options: &FetchOptions, out: &mut dyn Write) ->
     }
     let beside = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(&options.data_dir)?;
     super::hub::fetch(beside.path())?;
-    super::verify::verify(entry, Some(beside.path()), out)?;
+    super::verify::verify_entry(entry, Some(beside.path()), out)?;
     let place = options.data_dir.join("cifar-10-batches-bin");
     std::fs::rename(beside.keep(), &place).with_context(|| format!("moving {} into place", place.display()))
 }
