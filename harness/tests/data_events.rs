@@ -128,3 +128,30 @@ fn the_simulated_camera_gives_the_events_of_the_reference_model() {
         assert!(events.is_sorted_by_key(|event| (event.t, event.y, event.x)));
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(header in "(#!AER-DAT[0-9.]{3}\r\n)?(#[ -~]{0,20}\r?\n){0,3}", tail: Vec<u8>) {
+        let _ = aedat::read(&[header.as_bytes(), &tail].concat(), "a");
+    }
+
+    #[test]
+    fn any_events_are_written_and_read_back_and_framed_whole(
+        events in proptest::collection::vec((proptest::num::u32::ANY, 0u8..128, 0u8..128, proptest::bool::ANY), 1..600),
+        time_steps in 1usize..8,
+    ) {
+        let events: Vec<aedat::Event> = events.into_iter().map(|(t, x, y, on)| aedat::Event { t, x, y, on }).collect();
+        let read = aedat::read(&aedat::write(&events, &[]), "a").unwrap();
+        proptest::prop_assert_eq!(&read.events, &events);
+        for integration in [Integration::Number, Integration::Time] {
+            let framing = Framing { time_steps, integration, size: 128, resize: None };
+            if let Ok(stored) = framing.build(&events, "a") {
+                let frames = stored.chunks_exact(2 * 128 * 128 + 1);
+                let sum: usize = frames.flat_map(|frame| &frame[..2 * 128 * 128]).map(|&n| usize::from(n)).sum();
+                proptest::prop_assert_eq!(sum, events.len());
+            }
+        }
+    }
+}

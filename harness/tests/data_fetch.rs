@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::data::DatasetName;
+use harness::data::aedat::{self, Event};
 use harness::data::catalog::{Entry, parse};
-use harness::data::commands::{FetchOptions, fetch_entry, inspect, list, path, verify};
+use harness::data::commands::{FetchOptions, fetch_entry, inspect, list, path, verify, verify_entry};
 use harness::exit::{Code, code_of};
 use md5::{Digest, Md5};
+use sha2::Sha256;
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -377,6 +379,53 @@ fn verify_names_each_bad_file_and_passes_the_embedded_set() {
     assert_eq!(code_of(&error), Code::Data);
     assert!(error.to_string().contains("6 of 6 files are bad"), "{error}");
     assert!(NAMES.iter().all(|name| out.contains(name)) && out.contains("the official file 30730000"), "{out}");
+}
+
+#[test]
+fn verify_finds_one_flipped_bit_by_its_checksum() {
+    let (archive, here) = (cifar_archive(), Here::new());
+    let entry = entry(&archive, &[]);
+    std::fs::create_dir(here.folder()).unwrap();
+    (1..).zip(NAMES).for_each(|(i, name)| std::fs::write(here.folder().join(name), batch(i)).unwrap());
+    let (out, error) = run(|out| verify_entry(&entry, Some(&here.folder()), out));
+    assert!(error.is_none() && out.contains("6 files are good"), "{out}");
+    let mut flipped = batch(4);
+    flipped[3000] ^= 4;
+    std::fs::write(here.folder().join("data_batch_4.bin"), &flipped).unwrap();
+    let (out, error) = run(|out| verify_entry(&entry, Some(&here.folder()), out));
+    assert_eq!(out.lines().count(), 1);
+    assert!(out.contains("data_batch_4.bin: its MD5 is"), "{out}");
+    assert_eq!(code_of(&error.unwrap()), Code::Data);
+
+    let archive = here.dir.path().join("cifar-10-binary.tar.gz");
+    std::fs::write(&archive, &cifar_archive()[1..]).unwrap();
+    let (out, error) = run(|out| verify_entry(&entry, Some(&archive), out));
+    assert!(error.is_some() && out.contains("cifar-10-binary.tar.gz: it has"), "{out}");
+}
+
+#[test]
+fn verify_reads_every_recording_and_its_sum() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = [Event { t: 5, x: 1, y: 2, on: true }; 9];
+    let mut sums = String::new();
+    for n in 0..3 {
+        let bytes = aedat::write(&events, &[]);
+        let name = format!("ship/cifar10_ship_{n}.aedat");
+        std::fs::create_dir_all(dir.path().join("ship")).unwrap();
+        sums += &format!(
+            "{}  {name}\n",
+            Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        );
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    std::fs::write(dir.path().join("SHA256SUMS"), sums).unwrap();
+    let mut other = events;
+    other[8].y = 3;
+    std::fs::write(dir.path().join("ship/cifar10_ship_1.aedat"), aedat::write(&other, &[])).unwrap();
+    let (out, error) = run(|out| verify(DatasetName::Cifar10Dvs, Some(dir.path()), out));
+    assert!(error.unwrap().to_string().contains("9998 of 10000 files are bad"));
+    let ship: Vec<&str> = out.lines().filter(|line| line.contains("cifar10_ship_")).take(2).collect();
+    assert!(ship[0].contains("cifar10_ship_1.aedat: its SHA-256 is") && ship[1].contains("cifar10_ship_3"), "{ship:?}");
 }
 
 #[test]

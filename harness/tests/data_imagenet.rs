@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use harness::data::{DataConfig, Dataset, Draw, Split, open};
+use harness::data::{Batches, DataConfig, Dataset, Draw, Split, open};
 use harness::exit::{Code, code_of};
 
 fn config(size: usize, limit: &str) -> DataConfig {
@@ -106,6 +106,20 @@ fn a_damaged_image_is_refused_when_it_is_read() {
     let error = data.sample(Split::Test, 0, None, &mut [0.0; 192]).unwrap_err();
     assert_eq!(code_of(&error), Code::Data);
     assert!(error.to_string().contains("val/n01440764/v.jpeg (0 bytes)"), "{error}");
+}
+
+#[test]
+fn a_damaged_image_ends_its_batch_with_its_error_and_not_the_reader_s_wait() {
+    let dir = folder();
+    put(dir.path(), "train/n02119789/a.png", b"not an image");
+    let data = open(&config(8, ""), None, Some(dir.path()), None).unwrap();
+    for workers in [0, 2] {
+        let batches = Batches::new(data.clone(), Split::Train, vec![0, 1, 2, 3], 2, None, workers, 0);
+        let results: Vec<Result<usize, String>> =
+            batches.map(|batch| batch.map(|batch| batch.len).map_err(|error| error.to_string())).collect();
+        assert_eq!(results[0], Ok(2));
+        assert!(results[1].as_ref().unwrap_err().contains("a.png (12 bytes)"), "{results:?}");
+    }
 }
 
 #[cfg(unix)]

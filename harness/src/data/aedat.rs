@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::exit::data;
 
 const RECORD: usize = 8;
+/// Records checked at once for unusual addresses.
+const BLOCK: usize = 256;
 const VERSION: &str = "#!AER-DAT";
 
 /// One event, in SpikingJelly's orientation: `x = 127 − y bits`, `y = 127 − x bits`.
@@ -22,6 +24,19 @@ pub struct Event {
     pub y: u8,
     /// Brighter (ON), or darker (OFF).
     pub on: bool,
+}
+
+impl Event {
+    /// From the address (upper half) and the timestamp (lower half) of a record.
+    fn from_word(word: u64) -> Self {
+        let address = (word >> 32) as u32;
+        Self {
+            t: word as u32,
+            x: 127 - (address >> 8 & 0x7f) as u8,
+            y: 127 - (address >> 1 & 0x7f) as u8,
+            on: address & 1 == 0,
+        }
+    }
 }
 
 /// A recording, read whole.
@@ -87,38 +102,42 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Recording> {
     }
     let mut events = Vec::with_capacity(records.len() / RECORD);
     let mut special = 0;
-    let mut falls = 0;
-    let mut last = 0;
-    for (i, record) in records.chunks_exact(RECORD).enumerate() {
-        let word = u64::from_be_bytes(record.try_into().unwrap_or_default());
-        let (address, t) = ((word >> 32) as u32, word as u32);
-        if address & 0x8000 != 0 {
-            special += 1;
-            continue;
+    for (i, block) in records.chunks(BLOCK * RECORD).enumerate() {
+        let words = || block.as_chunks::<RECORD>().0.iter().map(|record| u64::from_be_bytes(*record));
+        if words().fold(0, |all, word| all | word) >> 47 == 0 {
+            events.extend(words().map(Event::from_word));
+        } else {
+            special += read_odd_block(words(), header_bytes + i * BLOCK * RECORD, name, &mut events)?;
         }
-        if address >> 16 != 0 {
-            return Err(data(format!(
-                "{name}: the address at byte {} is {address:#010x}, wider than the 16 bits of a DVS128; \
-                 recordings of other cameras are not read",
-                header_bytes + i * RECORD
-            )));
-        }
-        falls += usize::from(t < last);
-        last = t;
-        events.push(Event {
-            t,
-            x: 127 - (address >> 8 & 0x7f) as u8,
-            y: 127 - (address >> 1 & 0x7f) as u8,
-            on: address & 1 == 0,
-        });
     }
     if events.is_empty() {
         return Err(data(format!("{name} holds no events ({header_bytes} bytes of header, {special} special events)")));
     }
+    let falls = events.array_windows().filter(|[before, after]| after.t < before.t).count();
     if falls > 0 {
         warnings.push(format!("{name}: the time falls {falls} times; each fall is taken as no time passed"));
     }
     Ok(Recording { events, special, header_bytes, warnings })
+}
+
+/// Reads records of which some have address bits above 14; `at` is the byte of the first. Returns the special ones.
+fn read_odd_block(words: impl Iterator<Item = u64>, at: usize, name: &str, events: &mut Vec<Event>) -> Result<usize> {
+    let mut special = 0;
+    for (i, word) in words.enumerate() {
+        let address = (word >> 32) as u32;
+        if address & 0x8000 != 0 {
+            special += 1;
+        } else if address >> 16 != 0 {
+            return Err(data(format!(
+                "{name}: the address at byte {} is {address:#010x}, wider than the 16 bits of a DVS128; \
+                 recordings of other cameras are not read",
+                at + i * RECORD
+            )));
+        } else {
+            events.push(Event::from_word(word));
+        }
+    }
+    Ok(special)
 }
 
 /// The length of the header. Refuses other formats by name.
@@ -130,7 +149,9 @@ fn header(bytes: &[u8], name: &str, warnings: &mut Vec<String>) -> Result<usize>
         [] => return Err(data(format!("{name} is empty; fetch it again"))),
         [b'#', ..] => {}
         [b'%', ..] => return refuse("an ATIS/Prophesee .dat file (its header lines start with `%`)"),
-        _ if name.ends_with(".bin") => return refuse("an N-MNIST/N-Caltech101 .bin file (5-byte records, no header)"),
+        _ if name.ends_with(".bin") && bytes.len().is_multiple_of(5) => {
+            return refuse("an N-MNIST/N-Caltech101 .bin file (5-byte records, no header)");
+        }
         [b'P', b'K', ..] => return refuse("a zip archive"),
         [0x89, b'H', b'D', b'F', ..] => return refuse("an HDF5 file"),
         _ => return refuse(&format!("of an unknown format (its first byte is {:#04x}, not `#`)", bytes[0])),

@@ -102,10 +102,8 @@ impl Listing {
     pub fn keep_only(&mut self, train: &mut Samples, test: &mut Samples) {
         let mut new_number = vec![None; self.files.len()];
         train.iter().chain(test.iter()).for_each(|&(i, _)| new_number[i] = Some(0));
-        let mut next = 0;
-        for number in new_number.iter_mut().flatten() {
+        for (next, number) in new_number.iter_mut().flatten().enumerate() {
             *number = next;
-            next += 1;
         }
         let mut number = 0;
         self.files.retain(|_| {

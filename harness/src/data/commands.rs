@@ -10,7 +10,8 @@ pub use super::catalog::parse as parse_mirrors;
 use super::catalog::{self, Entry};
 pub use super::fetch::{FetchOptions, fetch_entry};
 use super::stills::Pixels;
-use super::{DatasetName, aedat, cifar, locate_or_explain, verify};
+pub use super::verify::verify_entry;
+use super::{DatasetName, aedat, cifar, locate_or_explain};
 use crate::exit::data;
 
 fn entry(dataset: DatasetName, note: &mut dyn Write) -> Result<Entry> {
@@ -86,9 +87,9 @@ pub fn fetch(dataset: DatasetName, options: &FetchOptions, out: &mut dyn Write) 
 pub fn verify(dataset: DatasetName, data_dir: Option<&Path>, out: &mut dyn Write) -> Result<()> {
     let entry = entry(dataset, &mut std::io::stderr())?;
     if dataset.is_embedded() {
-        return verify::verify(&entry, None, out);
+        return verify_entry(&entry, None, out);
     }
-    verify::verify(&entry, Some(&locate_or_explain(dataset, data_dir)?), out)
+    verify_entry(&entry, Some(&locate_or_explain(dataset, data_dir)?), out)
 }
 
 /// What `data inspect` says of a CIFAR batch file.

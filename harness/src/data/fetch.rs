@@ -12,17 +12,20 @@ use super::catalog::{Archive, Entry, layout, locate};
 use super::cifar10_dvs::PER_CLASS;
 use super::download::{Downloader, check};
 use super::unpack::unpack;
-use crate::exit::data;
+use crate::exit::{data, usage};
 
 /// SHA-256 of every file of an unpacked data set, as `sha256sum` writes them.
 pub(super) const SUMS: &str = "SHA256SUMS";
+
+/// The `--from` that means candle-datasets' hub.
+const HUB: &str = "hub";
 
 /// Where `fetch` may look.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
     /// The data folder.
     pub data_dir: PathBuf,
-    /// A copy of one's own in place of the mirrors: a file, a folder of files, or a URL (ending in `/` for several).
+    /// In place of the mirrors: a file, a folder of files, a URL (ending in `/` for several), or `hub`.
     pub from: Option<String>,
     /// Use only what is on this machine.
     pub offline: bool,
@@ -41,6 +44,9 @@ pub fn fetch_entry(entry: &Entry, options: &FetchOptions, out: &mut dyn Write) -
     let folder = &options.data_dir;
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     writeln!(out, "{}: terms of use: {}", entry.name.title(), entry.terms)?;
+    if options.from.as_deref() == Some(HUB) {
+        return fetch_from_hub(entry, options, out);
+    }
     let downloader = Downloader::new(options.pause);
     for archive in &entry.archives {
         if let Some(done) = unpacked(entry, archive, folder) {
@@ -59,6 +65,24 @@ pub fn fetch_entry(entry: &Entry, options: &FetchOptions, out: &mut dyn Write) -
         data(format!("the archives of {name} were unpacked, but {layout} is not among their files"))
     })?;
     Ok(writeln!(out, "{} is complete in {}", entry.name, shown.display())?)
+}
+
+/// CIFAR-10 through candle-datasets, taken only if the files it makes are the official ones.
+#[cfg(feature = "hub")]
+fn fetch_from_hub(entry: &Entry, options: &FetchOptions, out: &mut dyn Write) -> Result<()> {
+    if entry.name != DatasetName::Cifar10 || options.offline {
+        return Err(usage("`--from hub` is for cifar10, and not with `--offline`"));
+    }
+    let beside = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(&options.data_dir)?;
+    super::hub::fetch(beside.path())?;
+    super::verify::verify_entry(entry, Some(beside.path()), out)?;
+    let place = options.data_dir.join("cifar-10-batches-bin");
+    std::fs::rename(beside.keep(), &place).with_context(|| format!("moving {} into place", place.display()))
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch_from_hub(_: &Entry, _: &FetchOptions, _: &mut dyn Write) -> Result<()> {
+    Err(usage("`--from hub` needs a build with `--features hub`"))
 }
 
 /// The marker that an archive was unpacked whole: its checksum, written last.

@@ -185,3 +185,23 @@ fn ground_truth(root: &Path, val: &Path) -> Result<Vec<&'static str>> {
     };
     text.lines().enumerate().map(synset).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_of_imagenet_is_indexed_in_far_less_than_300_mb() {
+        let mut files = Files::default();
+        for i in 0..1_281_167 {
+            files.push(&format!("n{:08}/n{:08}_{}.JPEG", i / 1300, i / 1300, i % 30_000), i / 1300, 110_000).unwrap();
+        }
+        let bytes = files.paths.capacity()
+            + files.ends.capacity() * size_of::<u32>()
+            + files.labels.capacity() * size_of::<u16>()
+            + files.sizes.capacity() * size_of::<u32>();
+        assert!(bytes < 150_000_000, "{bytes} bytes");
+        assert_eq!((files.path(1_281_166), files.label(1_281_166)), ("n00000985/n00000985_21166.JPEG", 985));
+        assert_eq!(files.path(0), "n00000000/n00000000_0.JPEG");
+    }
+}

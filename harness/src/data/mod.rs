@@ -6,6 +6,7 @@
 pub mod aedat;
 mod augment;
 mod batches;
+pub mod bench;
 pub mod catalog;
 mod cifar;
 mod cifar10_dvs;
@@ -17,6 +18,8 @@ mod events;
 mod fetch;
 mod frame_store;
 pub mod frames;
+#[cfg(any(feature = "hub", test))]
+mod hub;
 mod image;
 mod image_index;
 mod imagenet;

@@ -21,8 +21,8 @@ use crate::exit::data;
 /// Classes, training and validation images of ILSVRC2012.
 const IMAGENET: [usize; 3] = [1000, 1_281_167, 50_000];
 
-/// Checks every file; writes a line for each bad one, and a summary. Errors (exit 3) if any is bad.
-pub(super) fn verify(entry: &Entry, path: Option<&Path>, out: &mut dyn Write) -> Result<()> {
+/// Checks every file of the data set of `entry` at `path` (`None`: embedded); writes a line for each bad one, and a summary. Errors (exit 3) if any is bad.
+pub fn verify_entry(entry: &Entry, path: Option<&Path>, out: &mut dyn Write) -> Result<()> {
     let (checked, bad) = match (entry.name, path) {
         (DatasetName::SignDigits | DatasetName::SignDigitsDvs, _) => {
             sign_digits::decode()?;
