@@ -53,6 +53,8 @@ pub struct Verdict {
     pub reason: String,
     /// What was measured in the same experiment.
     pub measured: Option<Summary>,
+    /// A cell of it: that of the lowest seed.
+    pub cell_id: Option<String>,
 }
 
 /// Whether a panel is the published experiment of a claim.
@@ -99,11 +101,12 @@ fn judge_point(claim: &Claim, published: &Published, point: &Point, results: &Re
             None => (Kind::Underpowered, "one seed has no spread: no difference can be told from chance".into()),
         },
     };
-    Verdict { kind, reason, measured: Some(point.top1.clone()) }
+    let cell_id = Some(results.rows[point.rows[0]].cell_id.clone());
+    Verdict { kind, reason, measured: Some(point.top1.clone()), cell_id }
 }
 
 fn without(kind: Kind, reason: String) -> Verdict {
-    Verdict { kind, reason, measured: None }
+    Verdict { kind, reason, measured: None, cell_id: None }
 }
 
 /// The claim's cell was not finished here; says what was.

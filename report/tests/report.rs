@@ -25,7 +25,10 @@ fn svg(synthetic: &Synthetic, name: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     synthetic.write(dir.path());
     let rendered = render(dir.path()).unwrap();
-    let plot = rendered.plots.iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
+    let plot = rendered.plots.iter().find(|path| {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        file.starts_with(name) && file.ends_with(".svg")
+    });
     std::fs::read_to_string(plot.unwrap_or_else(|| panic!("no plot {name} in {:?}", rendered.plots))).unwrap()
 }
 
@@ -91,7 +94,14 @@ fn unlike_protocols_are_neither_averaged_nor_drawn_together() {
     let dir = tempfile::tempdir().unwrap();
     synthetic.write(dir.path());
     let rendered = render(dir.path()).unwrap();
-    let plots = rendered.plots.iter().filter(|path| path.to_str().unwrap().contains("accuracy-")).count();
+    let plots = rendered
+        .plots
+        .iter()
+        .filter(|path| {
+            path.ends_with("accuracy-fake-fake-a-resnet18-w8.svg")
+                || path.ends_with("accuracy-fake-fake-b-resnet18-w8.svg")
+        })
+        .count();
     assert_eq!(plots, 2);
     let (_, markdown) = texts_of(dir.path());
     assert_eq!(markdown.matches("| fake | dspike | 2 | 2 |").count(), 2, "{markdown}");
@@ -121,7 +131,7 @@ fn the_papers_points_share_an_axis_with_the_papers_experiment_only() {
     };
     let (plot, markdown) = names("cifar10/official", 64);
     assert!(plot.contains("published Dspike, as quoted"));
-    assert!(plot.contains("stroke-dasharray=\"2 2\""));
+    assert!(plot.contains("stroke-dasharray=\"8 8\""));
     assert!(!markdown.contains("published-cifar10.svg"));
     assert_eq!(markdown.matches("protocol differs").count(), 0, "{markdown}");
 

@@ -108,7 +108,9 @@ fn layer(size: (u32, u32), draw: impl FnOnce(&Area) -> Result<()>) -> Result<Str
     }
     let start = text.find('>').map_or(0, |end| end + 1);
     let end = text.rfind("</svg>").unwrap_or(text.len());
-    Ok(text[start..end].trim().replace('\u{0}', ""))
+    // plotters escapes markup, but lets through what XML cannot hold at all.
+    let legal = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{FFFD}' } else { c };
+    Ok(text[start..end].trim().chars().map(legal).collect())
 }
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
@@ -152,6 +154,7 @@ impl Chart {
         let bottom = root.dim_in_pixel().1 - self.height() * SCALE;
         ChartBuilder::on(root)
             .margin_top(TOP * SCALE)
+            .margin_left(5 * SCALE)
             .margin_right(RIGHT * SCALE)
             .margin_bottom(bottom)
             .set_label_area_size(LabelAreaPosition::Left, self.left() * SCALE)
