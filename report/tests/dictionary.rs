@@ -10,7 +10,8 @@ fn the_dictionary_has_every_column() {
     synthetic::Synthetic::new(&["dspike"], &[2], 1).write(dir.path());
     let mut columns = 0;
     for file in ["rows", "curves", "anytime", "fdg", "layers", "fidelity", "membrane"] {
-        let section = text.split(&format!("\n## {file}.csv\n")).nth(1).unwrap_or_else(|| panic!("no section {file}.csv"));
+        let section =
+            text.split(&format!("\n## {file}.csv\n")).nth(1).unwrap_or_else(|| panic!("no section {file}.csv"));
         let section = section.split("\n## ").next().unwrap();
         let csv = std::fs::read_to_string(dir.path().join(format!("{file}.csv"))).unwrap();
         for column in csv.lines().next().unwrap().split(',') {

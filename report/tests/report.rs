@@ -5,7 +5,10 @@ mod synthetic;
 
 use std::path::Path;
 
-use report::record::{Record, Status};
+use proptest::prelude::*;
+use report::record::{
+    AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, Status, read_csv, write_csv,
+};
 use report::render;
 use synthetic::{ARMS, Synthetic};
 
@@ -302,4 +305,39 @@ fn ten_thousand_cells_stay_collapsed_and_complete() {
     assert!(open.clone().all(|table| !table.contains("id=\"cell-")), "a table of cells is open");
     assert!(open.map(|table| table.matches("<tr").count()).max().unwrap() < 1200);
     assert!(markdown.contains("| fake-19 | sigmoid-no-tit | 2 | 11 |"));
+}
+
+/// Reads a file of a folder, changes every row, and writes it back.
+fn rewrite<T: serde::Serialize + serde::de::DeserializeOwned>(dir: &Path, name: &str, change: impl FnMut(&mut T)) {
+    let mut rows = read_csv::<T>(&dir.join(name)).unwrap().rows;
+    rows.iter_mut().for_each(change);
+    write_csv(&dir.join(name), &rows).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn no_number_breaks_the_report(values in prop::collection::vec(any::<f64>(), 7), count in any::<usize>()) {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::new(&["dspike", "rectangle"], &[4, 2], 2).write(dir.path());
+        let mut next = values.iter().copied().cycle();
+        let mut value = move || next.next().unwrap_or_default();
+        rewrite(dir.path(), "rows.csv", |row: &mut Record| {
+            (row.synops_ac, row.energy_picojoules, row.train_seconds) = (Some(value()), Some(value()), Some(value()));
+            (row.epochs, row.peak_memory_bytes) = (count, Some(count as u64));
+        });
+        rewrite(dir.path(), "curves.csv", |row: &mut CurvePoint| {
+            (row.train_loss, row.test_loss, row.epoch) = (Some(value()), Some(value()), row.epoch.wrapping_add(count));
+        });
+        rewrite(dir.path(), "anytime.csv", |row: &mut AnytimePoint| row.top1 = value());
+        rewrite(dir.path(), "fdg.csv", |row: &mut FdgPoint| (row.candidate, row.cosine) = (value(), value()));
+        rewrite(dir.path(), "layers.csv", |row: &mut LayerPoint| row.firing_rate = value());
+        rewrite(dir.path(), "fidelity.csv", |row: &mut FidelityPoint| {
+            (row.parameter, row.cosine, row.cosine_low, row.epoch) = (Some(value()), value(), Some(value()), count);
+        });
+        rewrite(dir.path(), "membrane.csv", |row: &mut MembraneBin| {
+            (row.bin_low, row.bin_high, row.derivative, row.count) = (value(), value(), value(), count as u64);
+        });
+        prop_assert!(render(dir.path()).is_ok());
+    }
 }

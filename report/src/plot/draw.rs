@@ -123,7 +123,9 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
         let (low, high) = self.range;
-        first + (f64::from(last - first) * (value - low) / (high - low)).round() as i32
+        // What is not finite, or lies outside by a rounding error, lands on an edge.
+        let share = ((value - low) / (high - low)).clamp(-0.05, 1.05);
+        first + (f64::from(last - first) * if share.is_nan() { 0.0 } else { share }).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
