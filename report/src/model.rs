@@ -127,7 +127,9 @@ impl Model {
                 layers.len() - 1
             });
             layers[index].firing_rate.add(row.firing_rate);
-            layers[index].active_gradient_share.add(row.active_gradient_share);
+            if let Some(share) = row.active_gradient_share {
+                layers[index].active_gradient_share.add(share);
+            }
         })?;
         results.each_fdg(|row| {
             if let Some(place) = first.get(&row.cell_id) {

@@ -154,8 +154,8 @@ pub struct LayerPoint {
     pub firing_rate: f64,
     /// Accumulates that the layer's spikes cause downstream, per image over all time steps.
     pub synops: f64,
-    /// Share of neurons whose membrane lies where the surrogate's derivative is not zero.
-    pub active_gradient_share: f64,
+    /// Share of neurons whose membrane lies where the surrogate's derivative is not zero; `None` for an endless support.
+    pub active_gradient_share: Option<f64>,
 }
 
 /// One row of `fidelity.csv`: a surrogate's gradient of one layer's weights held against the central finite
