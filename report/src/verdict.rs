@@ -63,7 +63,7 @@ pub(crate) fn same_experiment(claim: &Claim, panel: &Panel, published: &Publishe
     panel.dataset == claim.dataset
         && panel.architecture == claim.architecture
         && panel.width == claim.width
-        && setting.is_some_and(|setting| setting.protocols.contains(&panel.protocol_id))
+        && setting.is_some_and(|setting| setting.is_protocol(&panel.protocol_id))
 }
 
 /// Judges one claim.
@@ -121,7 +121,7 @@ fn unmeasured(claim: &Claim, published: &Published, panels: &[Panel], results: &
     }
     let other = panels.iter().find(|panel| panel.dataset == claim.dataset && !same_experiment(claim, panel, published));
     if let Some(panel) = other {
-        let here = format!("{}, {} width {}", panel.protocol_id, panel.architecture, panel.width);
+        let here = format!("{}, {} width {}", panel.protocol_id.replace(';', "; "), panel.architecture, panel.width);
         return without(Kind::ProtocolDiffers, format!("only run here as {here}"));
     }
     let planned = results.plan.iter().flat_map(|plan| &plan.cells).find(|cell| {

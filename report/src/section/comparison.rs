@@ -158,7 +158,7 @@ fn bias_table(model: &Model) -> Table {
         let best = stats::mean(&both.iter().map(|(_, best)| *best).collect::<Vec<_>>());
         let cells = vec![
             Cell::text(&panel.dataset).of_panel(panel),
-            Cell::text(&panel.protocol_id),
+            Cell::text(panel.protocol_id.replace(';', "; ")),
             Cell::count(both.len()),
             Cell::number(last, percent).of_panel(panel),
             Cell::number(best, percent),
