@@ -74,7 +74,7 @@ fn name(row: &Record) -> String {
     format!(
         "{} ({}{simulated}, {} width {}) {} T={}",
         row.dataset,
-        row.protocol_id,
+        row.protocol_id.split(';').next().unwrap_or_default(),
         row.architecture,
         row.width,
         row.method,

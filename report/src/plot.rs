@@ -80,9 +80,11 @@ impl Axis {
         };
         let range = (low - room, high + room);
         let step = round_step((range.1 - range.0) / 5.0);
-        let first = (range.0 / step).ceil() as i64;
-        let last = (range.1 / step).floor() as i64;
-        let ticks = (first..=last).map(|k| k as f64 * step).map(|tick| (tick, format(tick))).collect();
+        let first = (range.0 / step).ceil();
+        // Values beyond what a float can tell apart get an axis without ticks, not an endless one.
+        let count = ((range.1 / step).floor() - first).clamp(-1.0, 12.0);
+        let count = if step > 0.0 && count.is_finite() { (count + 1.0) as usize } else { 0 };
+        let ticks = (0..count).map(|k| (first + k as f64) * step).map(|tick| (tick, format(tick))).collect();
         Self { label: label.into(), range, ticks }
     }
 

@@ -30,10 +30,20 @@ pub struct Setting {
     pub dataset: String,
     /// The name on paper.
     pub label: String,
-    /// Values of the column `protocol_id` that count as the paper's protocol.
+    /// What the column `protocol_id` must have to count as the paper's protocol; see [`Setting::is_protocol`].
     pub protocols: Vec<String>,
     /// Half width of the band in which a mean counts as reproduced; a fraction.
     pub band: f64,
+}
+
+impl Setting {
+    /// Whether a protocol id is the published experiment's: it has every part (separated by `;`) of one of
+    /// `protocols`, and is neither limited to a part of the samples nor simulated.
+    pub fn is_protocol(&self, id: &str) -> bool {
+        let parts: Vec<&str> = id.split(';').collect();
+        let whole = !parts.iter().any(|part| part.starts_with("limit=") || part.contains("simulated"));
+        whole && self.protocols.iter().any(|wanted| wanted.split(';').all(|part| parts.contains(&part)))
+    }
 }
 
 /// How far a published number may be trusted.
@@ -135,6 +145,22 @@ mod tests {
         assert_eq!(unverified.map(|claim| claim.top1).collect::<Vec<_>>(), [0.7168, 0.6819]);
         assert_eq!(published.setting("cifar100").unwrap().band, 0.01);
         assert!(published.contexts.len() > 40);
+    }
+
+    #[test]
+    fn a_protocol_is_the_papers_only_as_a_whole() {
+        let published = Published::parse(include_str!("../../suites/published.toml")).unwrap();
+        let cifar = published.setting("cifar10").unwrap();
+        let id = "cifar10/official;md5:0;size=32;augment=crop4+flip+autoaugment+cutout16;selection=last";
+        assert!(cifar.is_protocol(id));
+        assert!(!cifar.is_protocol(&format!("{id};limit=5000")));
+        assert!(!cifar.is_protocol(&id.replace("+cutout16", "")));
+        assert!(!cifar.is_protocol("cifar10/official"));
+        let dvs = published.setting("cifar10-dvs").unwrap();
+        assert!(
+            dvs.is_protocol("cifar10-dvs/last100;md5s:0;equal-number;size=48-nearest;per-frame-max;selection=last")
+        );
+        assert!(!dvs.is_protocol("cifar10-dvs/tebn;md5s:0;equal-number;size=48-nearest;per-frame-max;selection=last"));
     }
 
     #[test]

@@ -16,8 +16,10 @@ pub const REFERENCE: &str = "dspike";
 pub struct Panel {
     /// Data set.
     pub dataset: String,
-    /// Split and integration rule; unlike ones never meet.
+    /// Split, checksum, size, augmentation …: parts separated by `;`. Unlike ones never meet.
     pub protocol_id: String,
+    /// What to call the protocol: its first part, and those in which it differs from another panel's.
+    pub protocol: String,
     /// Network.
     pub architecture: String,
     /// Channels of its first stage.
@@ -56,10 +58,10 @@ impl Panel {
         is_simulated(&self.protocol_id)
     }
 
-    /// `sign-digits (simulated), sign-digits/students, resnet18 width 8`.
+    /// `sign-digits-dvs (simulated) · sign-digits-dvs/students · resnet18, width 8`.
     pub fn title(&self) -> String {
         let simulated = if self.simulated() { " (simulated)" } else { "" };
-        format!("{}{simulated} · {} · {}, width {}", self.dataset, self.protocol_id, self.architecture, self.width)
+        format!("{}{simulated} · {} · {}, width {}", self.dataset, self.protocol, self.architecture, self.width)
     }
 
     /// The line that others are held against.
@@ -117,16 +119,27 @@ pub fn panels(results: &Results) -> Vec<Panel> {
     let order = Order::of(results);
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(key, _)| order.dataset(key.0));
+    let protocols: Vec<&str> = groups.iter().map(|(key, _)| key.1).collect();
     let mut slugs = BTreeSet::new();
     let panel = |(key, rows): (PanelKey, Vec<usize>)| Panel {
         dataset: key.0.to_string(),
         protocol_id: key.1.to_string(),
+        protocol: short_protocol(key.1, &protocols),
         architecture: key.2.to_string(),
         width: key.3,
-        slug: unique(slug(&[key.0, key.1, key.2, &format!("w{}", key.3)].join("-")), &mut slugs),
+        slug: unique(slug(&[key.0, key.2, &format!("w{}", key.3)].join("-")), &mut slugs),
         lines: lines(results, &rows, &order),
     };
     groups.into_iter().map(panel).collect()
+}
+
+/// The first part of a protocol id, with the further parts that some other protocol of the same first part lacks.
+pub(crate) fn short_protocol(id: &str, all: &[&str]) -> String {
+    let first = |id: &str| id.split(';').next().unwrap_or_default().to_string();
+    let alike: Vec<&&str> = all.iter().filter(|other| first(other) == first(id)).collect();
+    let shared = |part: &str| alike.iter().all(|other| other.split(';').any(|found| found == part));
+    let apart = id.split(';').skip(1).filter(|part| !shared(part));
+    std::iter::once(first(id)).chain(apart.map(str::to_string)).collect::<Vec<_>>().join("; ")
 }
 
 /// The order in which the plan (else the rows) first names data sets and methods.

@@ -53,6 +53,8 @@ pub struct Verdict {
     pub reason: String,
     /// What was measured in the same experiment.
     pub measured: Option<Summary>,
+    /// A cell of it: that of the lowest seed.
+    pub cell_id: Option<String>,
 }
 
 /// Whether a panel is the published experiment of a claim.
@@ -61,7 +63,7 @@ pub(crate) fn same_experiment(claim: &Claim, panel: &Panel, published: &Publishe
     panel.dataset == claim.dataset
         && panel.architecture == claim.architecture
         && panel.width == claim.width
-        && setting.is_some_and(|setting| setting.protocols.contains(&panel.protocol_id))
+        && setting.is_some_and(|setting| setting.is_protocol(&panel.protocol_id))
 }
 
 /// Judges one claim.
@@ -99,11 +101,12 @@ fn judge_point(claim: &Claim, published: &Published, point: &Point, results: &Re
             None => (Kind::Underpowered, "one seed has no spread: no difference can be told from chance".into()),
         },
     };
-    Verdict { kind, reason, measured: Some(point.top1.clone()) }
+    let cell_id = Some(results.rows[point.rows[0]].cell_id.clone());
+    Verdict { kind, reason, measured: Some(point.top1.clone()), cell_id }
 }
 
 fn without(kind: Kind, reason: String) -> Verdict {
-    Verdict { kind, reason, measured: None }
+    Verdict { kind, reason, measured: None, cell_id: None }
 }
 
 /// The claim's cell was not finished here; says what was.
@@ -118,7 +121,7 @@ fn unmeasured(claim: &Claim, published: &Published, panels: &[Panel], results: &
     }
     let other = panels.iter().find(|panel| panel.dataset == claim.dataset && !same_experiment(claim, panel, published));
     if let Some(panel) = other {
-        let here = format!("{}, {} width {}", panel.protocol_id, panel.architecture, panel.width);
+        let here = format!("{}, {} width {}", panel.protocol_id.replace(';', "; "), panel.architecture, panel.width);
         return without(Kind::ProtocolDiffers, format!("only run here as {here}"));
     }
     let planned = results.plan.iter().flat_map(|plan| &plan.cells).find(|cell| {

@@ -193,7 +193,7 @@ fn splice_replaces_what_stands_between_the_comments() {
     splice(&readme, dir.path()).unwrap();
     let once = std::fs::read_to_string(&readme).unwrap();
     assert!(once.starts_with(head) && once.ends_with(tail) && !once.contains("stale text"), "{once}");
-    assert!(once.contains("(<../report/accuracy-fake-shapes-fake-shapes-holdout-resnet18-w8.svg>)"), "{once}");
+    assert!(once.contains("(<../report/accuracy-fake-shapes-resnet18-w8.svg>)"), "{once}");
     assert!(once.contains("| dspike |") && once.contains("(n = 2) (simulated)"), "{once}");
     assert!(once.contains("Command: `harness suite fake-suite --seeds 0..3`"));
     splice(&readme, dir.path()).unwrap();

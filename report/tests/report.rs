@@ -5,9 +5,15 @@ mod synthetic;
 
 use std::path::Path;
 
-use report::record::{Record, Status};
+use proptest::prelude::*;
+use report::record::{
+    AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, Status, read_csv, write_csv,
+};
 use report::render;
 use synthetic::{ARMS, Synthetic};
+
+/// CIFAR-10 as the paper has it.
+const OFFICIAL: &str = "cifar10/official;md5:0;size=32;augment=crop4+flip+autoaugment+cutout16;selection=last";
 
 /// HTML and Markdown of a folder.
 fn texts(synthetic: &Synthetic) -> (String, String) {
@@ -25,7 +31,10 @@ fn svg(synthetic: &Synthetic, name: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     synthetic.write(dir.path());
     let rendered = render(dir.path()).unwrap();
-    let plot = rendered.plots.iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
+    let plot = rendered.plots.iter().find(|path| {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        file.starts_with(name) && file.ends_with(".svg")
+    });
     std::fs::read_to_string(plot.unwrap_or_else(|| panic!("no plot {name} in {:?}", rendered.plots))).unwrap()
 }
 
@@ -55,7 +64,7 @@ fn the_same_folder_gives_the_same_bytes() {
 #[test]
 fn one_seed_is_drawn_hollow_and_has_no_interval() {
     let one = Synthetic::new(&["dspike"], &[4, 2], 1);
-    let plot = svg(&one, "accuracy-fake-shapes-fake");
+    let plot = svg(&one, "accuracy-fake-shapes-resnet18");
     assert_eq!((circles(&plot, "#FFFFFF"), circles(&plot, "#0072B2")), (3, 0), "two points and the legend, hollow");
     let (_, markdown) = texts(&one);
     assert!(markdown.contains("One seed: no interval."));
@@ -63,7 +72,7 @@ fn one_seed_is_drawn_hollow_and_has_no_interval() {
     assert!(!markdown.contains('±') || !markdown.contains("dspike | 4 | 1 | 96.62 ±"));
 
     let three = Synthetic::new(&["dspike"], &[4, 2], 3);
-    let plot = svg(&three, "accuracy-fake-shapes-fake");
+    let plot = svg(&three, "accuracy-fake-shapes-resnet18");
     assert_eq!((circles(&plot, "#FFFFFF"), circles(&plot, "#0072B2")), (0, 3), "two points and the legend, filled");
     let (_, markdown) = texts(&three);
     assert!(!markdown.contains("rest on one seed"));
@@ -91,7 +100,13 @@ fn unlike_protocols_are_neither_averaged_nor_drawn_together() {
     let dir = tempfile::tempdir().unwrap();
     synthetic.write(dir.path());
     let rendered = render(dir.path()).unwrap();
-    let plots = rendered.plots.iter().filter(|path| path.to_str().unwrap().contains("accuracy-")).count();
+    let plots = rendered
+        .plots
+        .iter()
+        .filter(|path| {
+            path.ends_with("accuracy-fake-resnet18-w8.svg") || path.ends_with("accuracy-fake-resnet18-w8-2.svg")
+        })
+        .count();
     assert_eq!(plots, 2);
     let (_, markdown) = texts_of(dir.path());
     assert_eq!(markdown.matches("| fake | dspike | 2 | 2 |").count(), 2, "{markdown}");
@@ -119,13 +134,13 @@ fn the_papers_points_share_an_axis_with_the_papers_experiment_only() {
         }
         (svg(&synthetic, "accuracy-cifar10"), texts(&synthetic).1)
     };
-    let (plot, markdown) = names("cifar10/official", 64);
+    let (plot, markdown) = names(OFFICIAL, 64);
     assert!(plot.contains("published Dspike, as quoted"));
-    assert!(plot.contains("stroke-dasharray=\"2 2\""));
+    assert!(plot.contains("stroke-dasharray=\"8 8\""));
     assert!(!markdown.contains("published-cifar10.svg"));
     assert_eq!(markdown.matches("protocol differs").count(), 0, "{markdown}");
 
-    for (protocol, width) in [("cifar10/subset", 64), ("cifar10/official", 8)] {
+    for (protocol, width) in [("cifar10/official;size=32;augment=none", 64), (OFFICIAL, 8)] {
         let (plot, markdown) = names(protocol, width);
         assert!(!plot.contains("published Dspike"));
         assert!(markdown.contains("published-cifar10.svg"));
@@ -137,7 +152,7 @@ fn the_papers_points_share_an_axis_with_the_papers_experiment_only() {
 fn each_verdict_is_given_where_it_is_due() {
     // top-1 of three seeds at T = 6, 4, 2, against 94.25, 93.66 and 93.13 within half a point.
     let verdicts = |values: [[f64; 3]; 3], epochs: usize| {
-        let mut synthetic = Synthetic::over(vec![("cifar10", "cifar10/official", false)], &["dspike"], &[6], 3);
+        let mut synthetic = Synthetic::over(vec![("cifar10", OFFICIAL, false)], &["dspike"], &[6], 3);
         let like = synthetic.rows.clone();
         synthetic.rows.clear();
         for (time, values) in [6, 4, 2].into_iter().zip(values) {
@@ -292,4 +307,39 @@ fn ten_thousand_cells_stay_collapsed_and_complete() {
     assert!(open.clone().all(|table| !table.contains("id=\"cell-")), "a table of cells is open");
     assert!(open.map(|table| table.matches("<tr").count()).max().unwrap() < 1200);
     assert!(markdown.contains("| fake-19 | sigmoid-no-tit | 2 | 11 |"));
+}
+
+/// Reads a file of a folder, changes every row, and writes it back.
+fn rewrite<T: serde::Serialize + serde::de::DeserializeOwned>(dir: &Path, name: &str, change: impl FnMut(&mut T)) {
+    let mut rows = read_csv::<T>(&dir.join(name)).unwrap().rows;
+    rows.iter_mut().for_each(change);
+    write_csv(&dir.join(name), &rows).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn no_number_breaks_the_report(values in prop::collection::vec(any::<f64>(), 7), count in any::<usize>()) {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::new(&["dspike", "rectangle"], &[4, 2], 2).write(dir.path());
+        let mut next = values.iter().copied().cycle();
+        let mut value = move || next.next().unwrap_or_default();
+        rewrite(dir.path(), "rows.csv", |row: &mut Record| {
+            (row.synops_ac, row.energy_picojoules, row.train_seconds) = (Some(value()), Some(value()), Some(value()));
+            (row.epochs, row.peak_memory_bytes) = (count, Some(count as u64));
+        });
+        rewrite(dir.path(), "curves.csv", |row: &mut CurvePoint| {
+            (row.train_loss, row.test_loss, row.epoch) = (Some(value()), Some(value()), row.epoch.wrapping_add(count));
+        });
+        rewrite(dir.path(), "anytime.csv", |row: &mut AnytimePoint| row.top1 = value());
+        rewrite(dir.path(), "fdg.csv", |row: &mut FdgPoint| (row.candidate, row.cosine) = (value(), value()));
+        rewrite(dir.path(), "layers.csv", |row: &mut LayerPoint| row.firing_rate = value());
+        rewrite(dir.path(), "fidelity.csv", |row: &mut FidelityPoint| {
+            (row.parameter, row.cosine, row.cosine_low, row.epoch) = (Some(value()), value(), Some(value()), count);
+        });
+        rewrite(dir.path(), "membrane.csv", |row: &mut MembraneBin| {
+            (row.bin_low, row.bin_high, row.derivative, row.count) = (value(), value(), value(), count as u64);
+        });
+        prop_assert!(render(dir.path()).is_ok());
+    }
 }

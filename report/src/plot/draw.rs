@@ -108,7 +108,9 @@ fn layer(size: (u32, u32), draw: impl FnOnce(&Area) -> Result<()>) -> Result<Str
     }
     let start = text.find('>').map_or(0, |end| end + 1);
     let end = text.rfind("</svg>").unwrap_or(text.len());
-    Ok(text[start..end].trim().replace('\u{0}', ""))
+    // plotters escapes markup, but lets through what XML cannot hold at all.
+    let legal = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{FFFD}' } else { c };
+    Ok(text[start..end].trim().chars().map(legal).collect())
 }
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
@@ -121,7 +123,9 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
         let (low, high) = self.range;
-        first + (f64::from(last - first) * (value - low) / (high - low)).round() as i32
+        // What is not finite, or lies outside by a rounding error, lands on an edge.
+        let share = ((value - low) / (high - low)).clamp(-0.05, 1.05);
+        first + (f64::from(last - first) * if share.is_nan() { 0.0 } else { share }).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
@@ -152,6 +156,7 @@ impl Chart {
         let bottom = root.dim_in_pixel().1 - self.height() * SCALE;
         ChartBuilder::on(root)
             .margin_top(TOP * SCALE)
+            .margin_left(5 * SCALE)
             .margin_right(RIGHT * SCALE)
             .margin_bottom(bottom)
             .set_label_area_size(LabelAreaPosition::Left, self.left() * SCALE)

@@ -104,7 +104,7 @@ pub(crate) fn every_section(model: &Model) -> Section {
     }
     for ((dataset, protocol), rows) in tables {
         let simulated = if is_simulated(protocol) { " (simulated)" } else { "" };
-        let caption = format!("{dataset}{simulated} under {protocol}: {} cells", rows.len());
+        let caption = format!("{dataset}{simulated}: {} cells under {}", rows.len(), protocol.replace(';', "; "));
         let rows = rows.into_iter().map(|row| cell_row(model, row)).collect();
         section.table(Table { caption, columns: cell_columns(), rows, collapsed: true });
     }
@@ -153,7 +153,7 @@ fn cell_row(model: &Model, row: &Record) -> Row {
 
 /// The suite's command, for one cell.
 fn cell_command(command: &str, cell_id: &str) -> String {
-    format!("{command} -f cell_id={}", quoted(cell_id))
+    format!("{command} -f cell={}", quoted(cell_id))
 }
 
 /// For a POSIX shell.

@@ -1,6 +1,6 @@
 //! Methods against the reference over common seeds, robust means, and what choosing an epoch on the test set brings.
 
-use super::{Cell, Column, Row, Section, Table, interval, percent, points};
+use super::{Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
 use crate::model::Model;
 use crate::series::{ANN, Line, Panel, Point, REFERENCE};
 use crate::stats::{self, Paired};
@@ -30,7 +30,7 @@ pub(crate) fn section(model: &Model) -> Section {
              test.",
         ));
     }
-    section.table(pair_table(&pairs));
+    section.table(pair_table(model, &pairs));
     section.table(robust_table(model));
     section.text(
         "Selection bias. The headline is the last epoch. Choosing the best epoch on the test set, as code of the lineage \
@@ -62,7 +62,7 @@ fn pairs(model: &Model) -> Vec<Pair<'_>> {
     pairs
 }
 
-fn pair_table(pairs: &[Pair]) -> Table {
+fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
     let columns = vec![
         Column::text("data set"),
         Column::text("method"),
@@ -82,7 +82,9 @@ fn pair_table(pairs: &[Pair]) -> Table {
             Cell::text(pair.line.label()),
             Cell::number(pair.point.time_steps.map(|t| t as f64), |_| time_steps(pair.point.time_steps)),
             Cell::count(paired.n),
-            Cell::number(Some(paired.difference), points).of_panel(pair.panel),
+            Cell::number(Some(paired.difference), points)
+                .of_panel(pair.panel)
+                .link(cell_anchor(&model.results.rows[pair.point.rows[0]].cell_id)),
             Cell::number(paired.interval.map(|(low, _)| low), |_| paired.interval.map(interval).unwrap_or_default()),
             Cell::number(paired.p, p_value),
             Cell::number(pair.corrected, p_value),
@@ -156,7 +158,7 @@ fn bias_table(model: &Model) -> Table {
         let best = stats::mean(&both.iter().map(|(_, best)| *best).collect::<Vec<_>>());
         let cells = vec![
             Cell::text(&panel.dataset).of_panel(panel),
-            Cell::text(&panel.protocol_id),
+            Cell::text(panel.protocol_id.replace(';', "; ")),
             Cell::count(both.len()),
             Cell::number(last, percent).of_panel(panel),
             Cell::number(best, percent),

@@ -76,6 +76,10 @@ fn front_chart(model: &Model, panel: &Panel, cost: &Cost) -> Chart {
             series.push(Series { label, method, style, points, marked: true, ..Series::default() });
         }
     }
+    // A cost that all share tells nothing apart.
+    if all.windows(2).all(|pair| (pair[0].x - pair[1].x).abs() < 1e-3) {
+        series.clear();
+    }
     if !series.is_empty() {
         let style = plot::Style { colour: palette::GRAY, ..plot::Style::default() };
         let points = front(&all).into_iter().map(|mark| Mark { title: String::new(), ..mark }).collect();
@@ -179,26 +183,25 @@ fn lineage(model: &Model, section: &mut Section) -> Result<()> {
 }
 
 fn lineage_chart(model: &Model, panel: &Panel) -> Chart {
-    let mut series = Vec::new();
+    let mut series: Vec<Series> = Vec::new();
+    let mut stages: Vec<(f64, String)> = Vec::new();
     for line in panel.lines.iter().filter(|line| line.method != ANN) {
         let mut points: Vec<Mark> = Vec::new();
-        let mut chained = false;
+        let mut names: Vec<String> = Vec::new();
         for point in line.points.iter().rev() {
             let row = &model.results.rows[point.rows[0]];
             let before = model.results.inherited_epochs(row);
-            let parent = model.results.ancestors(row).next();
-            if let Some(ann) = parent.filter(|parent| parent.train_time_steps.is_none()) {
-                points.push(lineage_mark(
-                    &line.label(),
-                    "ANN".into(),
-                    ann.epochs,
-                    ann.top1_last.unwrap_or_default(),
-                    true,
-                ));
+            if let Some(ann) = ann_of(model, point) {
+                points.push(lineage_mark(&line.label(), "ANN", before, ann, point.top1.n == 1));
+                names.push("ANN".into());
             }
-            chained |= parent.is_some();
             let time = format!("T = {}", time_steps(point.time_steps));
-            points.push(lineage_mark(&line.label(), time, before + row.epochs, point.top1.mean, point.top1.n == 1));
+            points.push(lineage_mark(&line.label(), &time, before + row.epochs, point.top1.mean, point.top1.n == 1));
+            names.push(time);
+        }
+        let chained = points.windows(2).all(|pair| pair[0].x < pair[1].x) && points.len() > 1;
+        if chained && stages.is_empty() {
+            stages = points.iter().map(|mark| mark.x).zip(names).collect();
         }
         let (label, method, style) = (line.label(), line.method.clone(), model.style(&line.method));
         series.push(Series { label, method, style, points, joined: chained, marked: true, ..Series::default() });
@@ -210,11 +213,19 @@ fn lineage_chart(model: &Model, panel: &Panel) -> Chart {
         x: Axis::fit("epochs spent, parents included", marks().map(|mark| mark.x).collect::<Vec<_>>(), plot::short),
         y: Axis::fit("top-1 accuracy, %", marks().map(|mark| mark.y).collect::<Vec<_>>(), plot::short),
         series,
+        marks: stages,
         ..Chart::default()
     }
 }
 
-fn lineage_mark(label: &str, stage: String, epochs: usize, top1: f64, hollow: bool) -> Mark {
+/// Mean accuracy of the ANNs that the seeds of a point start from directly.
+fn ann_of(model: &Model, point: &Point) -> Option<f64> {
+    let parents = point.rows.iter().filter_map(|&row| model.results.ancestors(&model.results.rows[row]).next());
+    let anns: Vec<f64> = parents.filter(|row| row.train_time_steps.is_none()).filter_map(|row| row.top1_last).collect();
+    stats::mean(&anns)
+}
+
+fn lineage_mark(label: &str, stage: &str, epochs: usize, top1: f64, hollow: bool) -> Mark {
     let title = format!("{label}, {stage}: {} % after {epochs} epochs in all", percent(top1));
     Mark { x: epochs as f64, y: 100.0 * top1, hollow, title, ..Mark::default() }
 }

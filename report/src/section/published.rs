@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::accuracy::published as published_series;
-use super::{Cell, Column, Figure, Row, Section, Table, percent, points};
+use super::{Cell, Column, Figure, Row, Section, Table, cell_anchor, percent, points};
 use crate::model::Model;
 use crate::plot::{self, Axis, Chart};
 use crate::published::{Certainty, Claim};
@@ -105,7 +105,8 @@ fn verdicts(model: &Model) -> Table {
             Cell::count(claim.time_steps),
             published,
             certainty(claim.certainty),
-            Cell::number(measured.map(|measured| measured.mean), |_| measured.map(summary).unwrap_or_default()),
+            Cell::number(measured.map(|measured| measured.mean), |_| measured.map(summary).unwrap_or_default())
+                .link(verdict.cell_id.as_deref().map(cell_anchor).unwrap_or_default()),
             Cell::number(measured.map(|measured| measured.n as f64), |n| n.to_string()),
             Cell::number(measured.map(|measured| measured.mean - claim.top1), points),
             Cell::text(verdict.kind.to_string()).class(class(verdict.kind)),

@@ -279,11 +279,10 @@ fn layers(row: &Record) -> Vec<LayerPoint> {
         layer: layer.to_string(),
         firing_rate: rate * (1.0 - 0.08 * index as f64),
         synops: 1e5,
-        active_gradient_share: if row.method == "dspike-no-fdg-b3" && index == 8 {
-            0.004
-        } else {
-            0.5 - 0.04 * index as f64
-        },
+        active_gradient_share: Some(match row.method == "dspike-no-fdg-b3" && index == 8 {
+            true => 0.004,
+            false => 0.5 - 0.04 * index as f64,
+        }),
     };
     LAYERS.iter().enumerate().map(point).collect()
 }
