@@ -335,6 +335,30 @@ pub enum BenchCommand {
     },
     /// The forward pass of evaluation.
     Eval(BenchArgs),
+    /// Loading and augmentation of a suite's first data set, or reading of AEDAT recordings.
+    Data {
+        /// The suite whose first experiment names data, augmentation and batch.
+        #[arg(long, default_value = "cifar10")]
+        suite: String,
+        /// The folder that holds data sets.
+        #[arg(long, env = "HARNESS_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+        /// Augmentations instead of the suite's, e.g. crop4,flip.
+        #[arg(long, value_delimiter = ',')]
+        augment: Option<Vec<String>>,
+        /// Worker threads that load ahead.
+        #[arg(long, default_value_t = 2)]
+        workers: usize,
+        /// For so long.
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// Recordings to read instead: bytes a second, to events and to ten 48x48 frames.
+        #[arg(long, value_name = "AEDAT", num_args = 1..)]
+        recordings: Vec<PathBuf>,
+        /// One line of JSON (the default; kept for scripts).
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The network and input of a measurement.

@@ -1,6 +1,9 @@
 //! `harness bench`: one JSON line a measurement, on synthetic standard-normal images.
 
 use crate::cli::{BenchArgs, BenchCommand};
+use crate::data::bench as data_bench;
+use crate::data::frames::Framing;
+use crate::data::{Integration, Resize};
 use crate::environment::peak_memory_bytes;
 use crate::exit;
 use crate::model::config::NetworkConfig;
@@ -9,13 +12,15 @@ use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::Sgd;
 use crate::rng::{Purpose, Stream};
+use crate::suite::Suite;
 use crate::train::fdg::Probe;
 use anyhow::Result;
 use candle_core::Tensor;
 use methods::lif::{Lif, Reset};
 use methods::surrogate::{Dspike, Surrogate};
 use serde_json::json;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const CLASSES: usize = 10;
 /// Images of the epoch that the FDG is held against.
@@ -27,6 +32,18 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
         BenchCommand::Step(args) => step(&Bench::new(args)?)?,
         BenchCommand::Eval(args) => eval(&Bench::new(args)?)?,
         BenchCommand::Fdg { bench, weights } => fdg(&Bench::new(bench)?, *weights)?,
+        BenchCommand::Data { suite, data_dir, augment, workers, seconds, recordings, .. } => {
+            let duration = Duration::try_from_secs_f64(*seconds)
+                .map_err(|error| exit::usage(format!("--seconds {seconds}: {error}")))?;
+            if recordings.is_empty() {
+                loading(suite, data_dir.as_deref(), augment.as_deref(), *workers, duration)?
+            } else {
+                let files: Vec<&Path> = recordings.iter().map(PathBuf::as_path).collect();
+                let (integration, resize) = (Integration::Number, Some(Resize::Nearest));
+                let framing = Framing { time_steps: 10, integration, size: 48, resize };
+                serde_json::to_string(&data_bench::recordings(&files, framing, duration)?)?
+            }
+        }
     };
     println!("{line}");
     Ok(())
@@ -82,6 +99,25 @@ impl<'a> Bench<'a> {
         }
         measured.to_string()
     }
+}
+
+/// Loading ahead of training: images a second.
+fn loading(
+    suite: &str,
+    data_dir: Option<&Path>,
+    augment: Option<&[String]>,
+    workers: usize,
+    duration: Duration,
+) -> Result<String> {
+    let suite = Suite::load(suite)?;
+    let experiment = &suite.experiments[0];
+    let mut config = experiment.data.clone();
+    if let Some(names) = augment {
+        config.augment = names.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+    }
+    let frames = config.dataset.is_event().then_some(experiment.time_steps[0]);
+    let rate = data_bench::batches(&config, frames, data_dir, experiment.batch, workers, duration)?;
+    Ok(serde_json::to_string(&rate)?)
 }
 
 /// Forward, backward, SGD.
