@@ -234,38 +234,40 @@ pub(super) fn run<K: Kernel>(kernel: K, lanes_divide: usize) -> K::Output {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The instructions that kernels use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum Level {
+pub enum Level {
+    /// Any machine's.
     Portable = 1,
+    /// AVX2 and FMA.
     Avx2 = 2,
+    /// AVX-512 F, VL, BW, DQ.
     Avx512 = 3,
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
-/// The instructions in use: detected once, or portable when `HARNESS_PORTABLE` is set to anything but 0.
+/// The instructions in use: the CPU's best, detected once; portable when `HARNESS_PORTABLE` is set to anything but 0.
 pub(super) fn level() -> Level {
     match LEVEL.load(Ordering::Relaxed) {
         1 => Level::Portable,
         2 => Level::Avx2,
         3 => Level::Avx512,
         _ => {
-            set_portable(std::env::var_os("HARNESS_PORTABLE").is_some_and(|v| v != "0" && !v.is_empty()));
+            let portable = std::env::var_os("HARNESS_PORTABLE").is_some_and(|v| v != "0" && !v.is_empty());
+            limit(if portable { Level::Portable } else { Level::Avx512 });
             level()
         }
     }
 }
 
-/// Forces the portable kernels for this process (`true`), or takes what the CPU offers (`false`).
-pub fn set_portable(portable: bool) {
-    LEVEL.store(if portable { Level::Portable } else { detect() } as u8, Ordering::Relaxed);
+/// Makes this process use the CPU's best instructions up to `most`.
+pub fn limit(most: Level) {
+    LEVEL.store(detect().min(most) as u8, Ordering::Relaxed);
 }
 
 fn detect() -> Level {
-    if std::env::var_os("TMP_AVX2").is_some() {
-        return Level::Avx2;
-    }
     #[cfg(target_arch = "x86_64")]
     {
         let avx2 = is_x86_feature_detected!("avx2")
@@ -287,7 +289,11 @@ fn detect() -> Level {
     Level::Portable
 }
 
-/// The name of the arithmetic for result rows. AVX-512 rounds exactly as AVX2 does here, so it has no name of its own.
+/// The name of the arithmetic for result rows. Sums are taken in another order or rounded differently in each.
 pub fn numerics() -> &'static str {
-    if level() == Level::Portable { "cpu-portable" } else { "cpu-avx2" }
+    match level() {
+        Level::Portable => "cpu-portable",
+        Level::Avx2 => "cpu-avx2",
+        Level::Avx512 => "cpu-avx512",
+    }
 }

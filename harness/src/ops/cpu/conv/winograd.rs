@@ -12,8 +12,8 @@ use super::pack::Weights;
 const POINTS: usize = 36;
 /// Tiles whose products are in the second-level cache together; a multiple of every register tile's height.
 const GROUP: usize = 72;
-/// Up to this many pairs of channels the transformed weights stay in the second-level cache.
-const SMALL_WEIGHT: usize = 128 * 128;
+/// Up to this many pairs of channels the transformed weights (9 MB) stay in the last-level cache.
+const SMALL_WEIGHT: usize = 256 * 256;
 /// Floats of the transformed gradient that are in memory together.
 const TRANSFORMED: usize = 1 << 20;
 /// Floats between the ends of two points' planes: a power of two would put all 36 in one cache set.

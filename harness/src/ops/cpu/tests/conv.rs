@@ -1,4 +1,5 @@
-use super::super::conv::{forward, grad_input, grad_weight};
+use super::super::Level;
+use super::super::conv::{Path, forward, grad_input, grad_weight, path};
 use super::reference::{self as naive, close, map, normals, padding_is_zero, same_on_any_threads, spikes};
 use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
@@ -99,12 +100,29 @@ fn layers_of_the_networks_agree_with_f64_loops() {
 }
 
 #[test]
-fn the_portable_kernels_agree_with_f64_loops() {
-    let _path = naive::portable_path();
-    assert_eq!(super::super::numerics(), "cpu-portable");
-    for s in layers() {
-        check(&s, 0.2);
+fn narrower_instructions_agree_with_f64_loops() {
+    for (level, name) in [(Level::Portable, "cpu-portable"), (Level::Avx2, "cpu-avx2")] {
+        let _path = naive::limited_path(level);
+        if super::super::numerics() == name {
+            layers().iter().for_each(|s| check(s, 0.2));
+        }
     }
+}
+
+#[test]
+fn every_path_of_the_forward_is_taken_and_agrees() {
+    let _path = naive::any_path();
+    let mut taken = Vec::new();
+    for (s, density) in [
+        (layer(2, 16, 64, 64, 3, 1), 0.1),
+        (layer(2, 16, 64, 64, 3, 1), 0.5),
+        (layer(2, 16, 16, 16, 3, 1), 0.2),
+        (layer(2, 4, 256, 512, 3, 1), 0.9),
+    ] {
+        check(&s, density);
+        taken.push(path(&s, density));
+    }
+    assert_eq!(taken, [Path::Lists, Path::Tables, Path::Tables, Path::Dense]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-use super::super::{norm, pool, sgd};
-use super::reference::{any_path, close, map, normals, portable_path, same_on_any_threads, spikes};
+use super::super::{Level, norm, pool, sgd};
+use super::reference::{any_path, close, limited_path, map, normals, same_on_any_threads, spikes};
 use crate::ops::{Input, pad8};
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ fn statistics_are_the_mean_and_the_biased_variance() {
         let x = normals(1, 40_000 * 8);
         same_on_any_threads(|| norm::statistics(&x, 8));
     }
-    let _path = portable_path();
+    let _path = limited_path(Level::Portable);
     check_statistics();
 }
 

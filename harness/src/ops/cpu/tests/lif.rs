@@ -1,5 +1,6 @@
+use super::super::Level;
 use super::super::lif::{self, Branch, LifShape, Reset, Shortcut};
-use super::reference::{any_path, close, map, normals, portable_path, same_on_any_threads, spikes};
+use super::reference::{any_path, close, limited_path, map, normals, same_on_any_threads, spikes};
 use methods::surrogate::{Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle};
 use safetensors::SafeTensors;
 
@@ -157,9 +158,34 @@ fn lif_agrees_with_a_loop_over_time() {
 }
 
 #[test]
-fn the_portable_lif_agrees_with_a_loop_over_time() {
-    let _path = portable_path();
-    check_all();
+fn narrower_instructions_agree_with_a_loop_over_time() {
+    for level in [Level::Portable, Level::Avx2] {
+        let _path = limited_path(level);
+        check_all();
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let l = LifShape {
+        time_steps: 3,
+        positions: 500,
+        channels: 48,
+        tau: 0.25,
+        v_th: 0.5,
+        reset: Reset::Hard,
+        detach_reset: false,
+    };
+    let case = Case::new(l, false);
+    let run = |level| {
+        let _path = limited_path(level);
+        let (mut bits, mut grad) = (vec![0; case.grad.len() / 8], vec![0.0; case.grad.len()]);
+        lif::forward(&l, &case.main.branch(), &case.shortcut(3), &mut bits);
+        let sums = lif::backward(&l, &case.main.branch(), &case.shortcut(3), &case.grad, &SURROGATES[0], &mut grad);
+        (bits, grad, sums)
+    };
+    let portable = run(Level::Portable);
+    assert!(portable == run(Level::Avx2) && portable == run(Level::Avx512));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Plain f64 loops that the kernels are held against, and random inputs.
 
+use crate::ops::cpu::{Level, limit};
 use crate::ops::{ConvShape, pad8};
 use crate::rng::{Purpose, Stream};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,18 +12,19 @@ pub fn any_path() -> RwLockReadGuard<'static, ()> {
     PATH.read().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Forces the portable kernels while it lives.
-pub struct PortablePath(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
+/// Limits the instructions while it lives.
+pub struct LimitedPath(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
 
-pub fn portable_path() -> PortablePath {
+/// At most `level`'s instructions, for this test alone.
+pub fn limited_path(level: Level) -> LimitedPath {
     let guard = PATH.write().unwrap_or_else(|e| e.into_inner());
-    super::super::set_portable(true);
-    PortablePath(guard)
+    limit(level);
+    LimitedPath(guard)
 }
 
-impl Drop for PortablePath {
+impl Drop for LimitedPath {
     fn drop(&mut self) {
-        super::super::set_portable(false);
+        limit(Level::Avx512);
     }
 }
 
