@@ -36,15 +36,15 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Image, String> {
 /// Whether the end marker FF D9 follows the start of the scan. Segments are skipped by their lengths: the thumbnail in
 /// one has an end marker of its own.
 fn has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+    let mut scan = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(scan..scan + 4) {
         if marker == 0xda {
-            return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
+            break;
         }
-        at += if marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
+        scan += if marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
     }
-    // Not a tidy row of segments: judge by the end of the file.
-    bytes[bytes.len().saturating_sub(1024)..].windows(2).any(|pair| pair == [0xff, 0xd9])
+    // From the end: that is where it is, but for trailing bytes.
+    bytes.get(scan..).is_some_and(|rest| rest.windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
 }
 
 fn decode_jpeg_with(bytes: &[u8], strict: bool) -> Result<Image, String> {

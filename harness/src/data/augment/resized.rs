@@ -1,5 +1,10 @@
 //! Crops that change the size, with torchvision's rules and Pillow's antialiased bilinear filter.
 
+use std::cell::RefCell;
+
+use fast_image_resize::images::{CroppedImage, Image as Buffer, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
 use crate::data::image::Image;
 use crate::data::resample::{Filter, Window, resize, resize_and_crop};
 use crate::rng::Stream;
@@ -7,8 +12,23 @@ use crate::rng::Stream;
 /// torchvision's `RandomResizedCrop(size)`: 8 to 100 % of the area, aspect 3/4 to 4/3.
 pub(super) fn random_resized_crop(image: &Image, size: usize, stream: &mut Stream) -> Image {
     let window = random_window(image.width, image.height, stream);
-    let pixels = resize::<3>(&image.pixels, image.width, window, (size, size), Filter::Bilinear);
+    let pixels = resize_quickly(image, window, size)
+        .unwrap_or_else(|_| resize::<3>(&image.pixels, image.width, window, (size, size), Filter::Bilinear));
     Image { width: size, height: size, pixels }
+}
+
+/// `resize` with SIMD, for training: three times as fast, and within one level of Pillow (coefficients of 16 bits).
+fn resize_quickly(image: &Image, window: Window, size: usize) -> anyhow::Result<Vec<u8>> {
+    thread_local! {
+        static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+    }
+    let source = ImageRef::new(image.width as u32, image.height as u32, &image.pixels, PixelType::U8x3)?;
+    let [left, top, width, height] = [window.left, window.top, window.width, window.height].map(|n| n as u32);
+    let source = CroppedImage::new(&source, left, top, width, height)?;
+    let mut target = Buffer::new(size as u32, size as u32, PixelType::U8x3);
+    let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &bilinear))?;
+    Ok(target.into_vec())
 }
 
 /// Ten tries at an area and an aspect that fit; then the largest central window of a permitted aspect.
@@ -76,6 +96,19 @@ mod tests {
         // No window of 20 rows has 8 % of 500×20 at an aspect of at most 4/3 (800 pixels; 27×20 = 540): the fallback.
         let wide = random_window(500, 20, &mut Stream::new(1, Purpose::Augment, (0, 0)));
         assert_eq!(wide, Window { left: 236, top: 0, width: 27, height: 20 });
+    }
+
+    #[test]
+    fn the_quick_resize_is_within_one_level_of_pillows() {
+        let pixels: Vec<u8> = (0..90 * 70 * 3).map(|i| (i * i / 7 % 253) as u8).collect();
+        let image = Image { width: 90, height: 70, pixels };
+        for (index, size) in (0..200).flat_map(|index| [(index, 24), (index, 64)]) {
+            let window = random_window(90, 70, &mut Stream::new(3, Purpose::Augment, (0, index)));
+            let exact = resize::<3>(&image.pixels, 90, window, (size, size), Filter::Bilinear);
+            let quick = resize_quickly(&image, window, size).unwrap();
+            let worst = exact.iter().zip(&quick).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(worst <= 1, "{window:?} to {size}: {worst} levels");
+        }
     }
 
     #[test]
