@@ -10,7 +10,7 @@ use crate::html::html;
 use crate::markdown::markdown;
 use crate::model::Model;
 use crate::page::Page;
-use crate::record::write_atomic;
+use crate::record::write_derived;
 
 /// What [`render`] wrote.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub fn render(dir: &Path) -> Result<Rendered> {
     let mut names: Vec<String> = Vec::new();
     let mut write = |name: String, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.join(&name);
-        write_atomic(&path, bytes)?;
+        write_derived(&path, bytes)?;
         names.push(name);
         Ok(path)
     };
@@ -78,7 +78,7 @@ pub fn render(dir: &Path) -> Result<Rendered> {
         inputs,
         files: names.iter().map(String::as_str).collect(),
     };
-    write_atomic(&folder.join("manifest.json"), &serde_json::to_vec_pretty(&manifest)?)?;
+    write_derived(&folder.join("manifest.json"), &serde_json::to_vec_pretty(&manifest)?)?;
     Ok(Rendered { html, markdown, plots, summary: in_words(&page) })
 }
 

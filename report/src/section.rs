@@ -178,6 +178,21 @@ impl Cell {
     }
 }
 
+impl Table {
+    /// Keeps the first [`LONGEST`] rows, and says so: a page must stay light, and the file has them all.
+    pub fn capped(mut self, file: &str) -> Self {
+        let count = self.rows.len();
+        if count > LONGEST {
+            self.rows.truncate(LONGEST);
+            self.caption += &format!(" (first {LONGEST} of {count} rows; {file} has all)");
+        }
+        self
+    }
+}
+
+/// Rows of a detailed table at most.
+const LONGEST: usize = 1000;
+
 /// A fraction as percent with two decimals: `97.60`.
 pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.2}", 100.0 * fraction)

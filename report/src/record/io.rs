@@ -157,16 +157,33 @@ fn defuse(field: &[u8]) -> Vec<u8> {
 /// Replaces a file so that a reader, and a machine that loses power, sees the old or the new bytes and nothing
 /// between: temporary file in the same folder, fsync, rename, fsync of the folder. Makes the folder if it is absent.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".tmp-").permissions(readable()).tempfile_in(folder)?;
-        file.write_all(bytes)?;
+    replace(path, bytes, Durable::Yes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// As [`write_atomic`], without the two fsyncs: for what can be made again from other files, in hundreds.
+pub(crate) fn write_derived(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, Durable::No).with_context(|| format!("writing {}", path.display()))
+}
+
+#[derive(PartialEq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+fn replace(path: &Path, bytes: &[u8], durable: Durable) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".tmp-").permissions(readable()).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    if durable == Durable::Yes {
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    write().with_context(|| format!("writing {}", path.display()))
+    }
+    file.persist(path).map_err(|error| error.error)?;
+    if durable == Durable::Yes {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What the umask leaves of 0666, as for any other new file (temporary files default to 0600).

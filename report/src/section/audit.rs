@@ -78,7 +78,7 @@ fn table(model: &Model) -> (usize, Table) {
     rows.sort_by_key(|(fine, _)| *fine);
     let alarms = rows.iter().filter(|(fine, _)| !fine).count();
     let rows = rows.into_iter().map(|(_, row)| row).collect();
-    (alarms, Table { caption: "Layers".into(), columns, rows, collapsed: true })
+    (alarms, Table { caption: "Layers".into(), columns, rows, collapsed: true }.capped("layers.csv"))
 }
 
 /// One chart a layer: the reference's histogram (else the first line's that has one), and every line's derivative.

@@ -20,7 +20,7 @@ pub(crate) fn section(model: &Model) -> Section {
     let mut section = Section::new("comparison", "Methods against the reference");
     let pairs = pairs(model);
     if pairs.is_empty() {
-        section.text(format!("No method shares a T and a seed with `{REFERENCE}`, so nothing is compared."));
+        section.text(format!("No method shares a T and a seed with {REFERENCE}, so nothing is compared."));
     } else {
         let tests = pairs.iter().filter(|pair| pair.paired.p.is_some()).count();
         section.text(format!(
@@ -38,6 +38,12 @@ pub(crate) fn section(model: &Model) -> Section {
     );
     section.table(bias_table(model));
     section
+}
+
+/// How many differences to the reference are told apart from chance, of how many that were tested.
+pub(crate) fn told_apart(model: &Model) -> (usize, usize) {
+    let corrected: Vec<f64> = pairs(model).iter().filter_map(|pair| pair.corrected).collect();
+    (corrected.iter().filter(|p| **p < 0.05).count(), corrected.len())
 }
 
 fn pairs(model: &Model) -> Vec<Pair<'_>> {

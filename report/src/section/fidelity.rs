@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use super::{Cell, Column, Figure, Row, Section, Table, percent};
-use crate::model::{Model, Place};
+use crate::model::{DRAWN_PANELS, Model, Place};
 use crate::plot::{self, Axis, Chart, Mark, Series, Shape, Style, palette};
 use crate::record::FidelityPoint;
 use crate::verdict::time_steps;
@@ -29,7 +29,7 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
         groups.entry((*place, row.layer.as_str())).or_default().push(row);
     }
     let mut figures = Vec::new();
-    for (((p, l, i), layer), rows) in &groups {
+    for (((p, l, i), layer), rows) in groups.iter().take_while(|(((p, ..), _), _)| *p < DRAWN_PANELS) {
         let (panel, line) = (&model.panels[*p], &model.panels[*p].lines[*l]);
         let time = time_steps(line.points[*i].time_steps);
         let name = crate::series::slug(&format!("{}-t{time}-{layer}", line.label()));
@@ -165,5 +165,6 @@ fn table(model: &Model, groups: &Groups) -> Table {
             rows.push(Row::of(&panel.dataset, &line.method, cells));
         }
     }
-    Table { caption: "Gradient fidelity after the last epoch measured".into(), columns, rows, collapsed: true }
+    let caption = "Gradient fidelity after the last epoch measured".into();
+    Table { caption, columns, rows, collapsed: true }.capped("fidelity.csv")
 }

@@ -1,11 +1,12 @@
 //! What was shown and what was not, in words.
 
 use super::cells::gaps;
+use super::comparison::told_apart;
 use super::percent;
 use crate::model::Model;
 use crate::published::Certainty;
 use crate::record::Status;
-use crate::series::{ANN, Line, Panel};
+use crate::series::{ANN, Line, Panel, REFERENCE};
 use crate::verdict::{Kind, judge, same_experiment};
 
 /// Sentences: what this folder shows, and what it does not.
@@ -21,6 +22,11 @@ pub(crate) fn summary(model: &Model) -> Summary {
         None => format!("{done} cells were finished."),
     }];
     shown.extend(model.panels.iter().filter_map(of_panel));
+    if let (told, tests @ 1..) = told_apart(model) {
+        shown.push(format!(
+            "Of {tests} paired differences to {REFERENCE}, {told} are told apart from chance (paired t test, Holm, 5 %)."
+        ));
+    }
     shown.extend(verdicts(model));
     Summary { shown, not_shown: not_shown(model) }
 }

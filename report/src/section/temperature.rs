@@ -127,7 +127,8 @@ fn cosines(panel: &Panel, line: &Line, stages: &[Stage]) -> Chart {
                 };
                 let (b, epoch) = (plot::short(row.candidate), row.epoch);
                 marks[kind].push(Mark {
-                    x: (before + row.epoch) as f64,
+                    // Side by side: candidates often differ by less than a mark.
+                    x: (before + row.epoch) as f64 + 0.25 * (kind as f64 - 1.0),
                     y: row.cosine,
                     hollow: !row.chosen,
                     title: format!(
