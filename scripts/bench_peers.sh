@@ -16,14 +16,14 @@ gamma=${GAMMA:-0.5} # 0.5 is tdbn in resnet18-plain; 1.0 is bn
 norm=$([ "$gamma" = 0.5 ] && echo tdbn || echo bn)
 
 [ -x "$venv/bin/python" ] || { python3 -m venv "$venv" && "$venv/bin/pip" -q install torch numpy spikingjelly ninja setuptools >&2; }
-cargo build --release -p harness >&2
+cargo build -p harness >&2 # the dev profile is optimised as the release profile is
 preload=$(find /usr/lib -name 'libtcmalloc_minimal.so.4' 2>/dev/null | head -1 || true)
 
 for threads in ${THREADS:-2 1}; do
   for config in ${CONFIGS:-64:32:32:3 16:64:32:3 8:64:32:3 16:128:8:1}; do
     IFS=: read -r width batch side channels <<<"$config"
     echo "width $width, batch $batch, ${channels}x${side}x${side}, $threads thread(s), $norm" >&2
-    ours="target/release/harness bench step --architecture resnet18-plain --width $width --time-steps 4 --batch $batch --input ${channels}x${side}x${side} --norm $norm --threads $threads --warmup 2 --steps 5 --json"
+    ours="target/debug/harness bench step --architecture resnet18-plain --width $width --time-steps 4 --batch $batch --input ${channels}x${side}x${side} --norm $norm --threads $threads --warmup 2 --steps 5 --json"
     LD_PRELOAD=$preload "$venv/bin/python" "$peer/bench.py" --width "$width" --batch "$batch" --hw "$side" --ch "$channels" \
       --gamma "$gamma" --threads "$threads" --rounds "$rounds" --modes "$modes" --vs "$ours" | tail -1 |
       python3 -c "import json,sys; d=json.loads(sys.stdin.read()); d.update(width=$width, batch=$batch, side=$side, channels=$channels, norm='$norm'); print(json.dumps(d))"
