@@ -182,3 +182,20 @@ fn the_whole_simulated_set_takes_well_under_a_minute() {
     println!("{} events a recording", events / 1520.0);
     assert!(start.elapsed().as_secs() < 60);
 }
+
+#[test]
+fn all_four_sets_of_the_paper_are_found_in_the_shared_samples() {
+    let test = "all_four_sets_of_the_paper_are_found_in_the_shared_samples";
+    let Some(root) = shared(test, "") else { return };
+    let mut imagenet = config("dataset = 'imagenet'\nsplit = 'official'\nsize = 64\naugment = ['random-resized-crop']");
+    imagenet.limit = Some(20);
+    let dvs = config(
+        "dataset = 'cifar10-dvs'\nsplit = 'last100'\nintegration = 'time'\nsize = 48\nresize = 'nearest'\naugment = []",
+    );
+    let cifar100 = config("dataset = 'cifar100'\nsplit = 'official'\nsize = 32\naugment = []\nlimit = 150");
+    for (config, train, test) in [(cifar10(), 5000, 1000), (cifar100, 150, 150), (imagenet, 20, 20), (dvs, 10, 10)] {
+        let data = open(&config, Some(10), Some(&root), None).unwrap();
+        assert_eq!((data.len(Split::Train), data.len(Split::Test)), (train, test), "{}", config.dataset);
+        assert!(sample(&*data, Split::Test, 0, None).iter().all(|value| value.is_finite()));
+    }
+}
