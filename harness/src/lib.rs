@@ -1,5 +1,19 @@
 //! What is held equal: data, network, training, storage; and the `harness` binary.
 
+pub mod cell;
+pub mod cli;
+pub mod commands;
 pub mod data;
+pub mod durable;
+pub mod environment;
 pub mod exit;
+pub mod model;
+pub mod ops;
+pub mod parity;
+pub mod plan;
+pub mod progress;
 pub mod rng;
+pub mod run;
+pub mod store;
+pub mod suite;
+pub mod train;

@@ -1,6 +1,96 @@
 //! The `harness` binary.
 
+use clap::{CommandFactory, Parser};
+use harness::cli::{Cli, Command};
+use harness::commands::{self, eval, list};
+use harness::exit::{self, Code, code_of};
+use harness::train::trainer::Interrupt;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    match start_threads(cli.threads).and_then(|()| run(&cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that closed the pipe (`harness list cells | head`) has all it wants.
+        Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("harness: {error:#}");
+            ExitCode::from(code_of(&error) as u8)
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Suite(args) => commands::suite::suite(args, catch_signals()?),
+        Command::List(args) => list::list(args),
+        Command::Status(args) => list::status(args),
+        Command::Report(args) => commands::report::report(args),
+        Command::Compare { a, b } => commands::report::compare(a, b),
+        Command::Check(args) => commands::report::check(args),
+        Command::Data { command } => commands::data::data(command),
+        Command::Merge(args) => commands::merge::merge(args),
+        Command::Eval(args) => eval::eval(args),
+        Command::ReproCheck(args) => eval::repro_check(args, &catch_signals()?),
+        Command::Selftest { json } => commands::selftest::selftest(*json),
+        Command::Parity { fixture } => commands::selftest::parity_of(fixture),
+        Command::Bench { command } => commands::bench::bench(command),
+        Command::Doctor { data_dir } => {
+            commands::doctor::doctor(data_dir.as_deref());
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "harness", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HARNESS_LOG").unwrap_or_else(|_| "warn".into());
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .without_time()
+        .init();
+}
+
+fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let threads = match threads {
+        Some(0) => return Err(exit::usage("--threads 0: at least one thread is needed")),
+        Some(n) => n,
+        None => 0, // rayon's own choice: one a core
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| exit::usage(format!("--threads: {error}")))
+}
+
+/// The first signal asks for a save and an end; the second ends at once.
+fn catch_signals() -> anyhow::Result<Interrupt> {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
+    let interrupt = Interrupt::default();
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR2])?;
+    let seen = interrupt.clone();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if seen.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+                std::process::exit(Code::Resumable as i32);
+            }
+            writeln!(std::io::stderr(), "harness: saving, then stopping; a second signal stops at once").ok();
+        }
+    });
+    Ok(interrupt)
+}
+
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

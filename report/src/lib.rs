@@ -1,3 +1,28 @@
 //! Reads result CSV files and draws the comparison report. Knows no tensor and no training.
 
+mod check;
+mod compare;
+pub mod deviations;
+mod html;
+mod local;
+mod markdown;
+mod model;
+mod page;
+mod pairing;
+mod plot;
+#[cfg(feature = "png")]
+mod png;
+pub mod published;
 pub mod record;
+mod render;
+mod results;
+mod section;
+mod series;
+mod splice;
+pub mod stats;
+mod verdict;
+
+pub use check::{Case, Gate, Outcome, Tolerance, check};
+pub use compare::{Compared, Comparison, compare};
+pub use render::{Rendered, render};
+pub use splice::splice;

@@ -1,6 +1,11 @@
 //! The result files' rows: one owner for every column name that the harness writes and the report reads.
 
+mod io;
+
 use serde::{Deserialize, Serialize};
+
+pub(crate) use io::write_derived;
+pub use io::{Table, read_csv, read_each, write_atomic, write_csv};
 
 /// Version of the result files; written into every row.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -150,8 +155,54 @@ pub struct LayerPoint {
     pub firing_rate: f64,
     /// Accumulates that the layer's spikes cause downstream, per image over all time steps.
     pub synops: f64,
-    /// Share of neurons whose membrane lies where the surrogate's derivative is not zero.
-    pub active_gradient_share: f64,
+    /// Share of neurons whose membrane lies where the surrogate's derivative is not zero; `None` for an endless support.
+    pub active_gradient_share: Option<f64>,
+}
+
+/// One row of `fidelity.csv`: a surrogate's gradient of one layer's weights held against the central finite
+/// difference of the loss on the same batch, at the weights that the cell had after `epoch`.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct FidelityPoint {
+    pub cell_id: String,
+    /// As in `curves.csv`: `t4` …
+    pub stage: String,
+    /// Epochs trained in this stage when the gradients were taken.
+    pub epoch: usize,
+    /// T of the forward passes.
+    pub time_steps: usize,
+    /// The surrogate whose gradient this is; need not be the one that trained the cell.
+    pub surrogate: String,
+    /// Its temperature, width or slope; `None` where it has none.
+    pub parameter: Option<f64>,
+    pub layer: String,
+    /// Weights compared, and how many the layer has (all of them for the first layer, a sample for deeper ones).
+    pub sampled: usize,
+    pub weights: usize,
+    pub cosine: f64,
+    /// 95 % bootstrap interval over the sampled weights; `None` where all weights were compared.
+    pub cosine_low: Option<f64>,
+    pub cosine_high: Option<f64>,
+    /// ‖surrogate gradient‖ / ‖finite-difference gradient‖ over the weights compared.
+    pub norm_ratio: f64,
+    /// Share of the weights whose two gradients have one sign; weights with a zero in either are left out.
+    pub sign_agreement: Option<f64>,
+    /// ε of the finite difference.
+    pub epsilon: f64,
+}
+
+/// One row of `membrane.csv`: a bin of a layer's histogram of u − v_th, over neurons, time steps and test images.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct MembraneBin {
+    pub cell_id: String,
+    pub layer: String,
+    /// Edges of the bin, in units of the membrane, v_th at 0. The outermost bins also hold what lies beyond them.
+    pub bin_low: f64,
+    pub bin_high: f64,
+    pub count: u64,
+    /// The surrogate's derivative, averaged over the bin (at the cell's final temperature).
+    pub derivative: f64,
 }
 
 /// `run.json` in a result folder: what was asked for, so that a report can name what is missing.

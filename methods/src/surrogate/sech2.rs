@@ -20,7 +20,7 @@ fn exp2_f32(y: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     // Powers of ln 2 over factorials; the first term left out is below 1.2e-7.
     const C: [f32; 6] =
-        [std::f32::consts::LN_2, 0.240_226_51, 0.055_504_11, 0.009_618_13, 0.001_333_355_8, 0.000_154_035_3];
+        [std::f32::consts::LN_2, 0.240_226_5, 0.055_504_11, 0.009_618_13, 0.001_333_355_8, 0.000_154_035_3];
     let y = y.max(-126.0);
     let shifted = y + SHIFT;
     let f = y - (shifted - SHIFT);

@@ -1,0 +1,244 @@
+//! Cells: what a suite expands to. A cell is one training: data set × method × T × seed.
+
+use crate::data::DataConfig;
+use crate::exit;
+use crate::model::config::NetworkConfig;
+use crate::suite::{Experiment, Suite};
+use anyhow::Result;
+use methods::Method;
+use methods::fdg::Fdg;
+use methods::tit::{self, StageRecipe, Start};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Raised whenever the same cell would give other numbers than before.
+const RECIPE_VERSION: u32 = 1;
+
+/// Everything that changes a cell's result, and nothing else: its hash is the cell's identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CellConfig {
+    /// See [`RECIPE_VERSION`].
+    pub recipe_version: u32,
+    /// Data set, split, augmentation, with its declared checksums.
+    pub protocol_id: String,
+    /// `cpu-f32`, `cuda-bf16` …
+    pub precision: String,
+    /// The cell from whose weights this one starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_cell: Option<String>,
+    /// T; absent for the ANN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_steps: Option<usize>,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Epochs, rate, weight decay.
+    pub stage: StageRecipe,
+    /// The network.
+    pub network: NetworkConfig,
+    /// The data.
+    pub data: DataConfig,
+    /// The arm; absent for the ANN, which all chains share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Present where the arm's temperature is chosen by the finite-difference gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fdg: Option<Fdg>,
+}
+
+/// One training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    /// Readable prefix and hash of the configuration.
+    pub id: String,
+    /// SHA-256 of the configuration, hex.
+    pub config_hash: String,
+    /// `ann`, `t6` …
+    pub stage: String,
+    /// What it trains.
+    pub config: CellConfig,
+    /// ε and batch of an audit, which arms without FDG have too; no part of the identity.
+    pub audit_fdg: Fdg,
+}
+
+impl Cell {
+    fn new(config: CellConfig, stage: String, audit_fdg: Fdg) -> Result<Self> {
+        let hash = Sha256::digest(serde_json::to_vec(&config)?);
+        let config_hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let arm = config.method.as_ref().map_or(String::new(), |m| format!("{}-", m.name));
+        let (dataset, architecture) = (config.data.dataset, config.network.architecture.name());
+        let id = format!("{dataset}-{architecture}-{arm}{stage}-s{}-{}", config.seed, &config_hash[..10]);
+        Ok(Self { id, config_hash, stage, config, audit_fdg })
+    }
+
+    /// The arm's name; `ann` for the ANN.
+    pub fn method_name(&self) -> &str {
+        self.config.method.as_ref().map_or("ann", |m| &m.name)
+    }
+
+    /// The configuration as TOML, for `config.toml`.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(&self.config)?)
+    }
+}
+
+/// What the command line changes in a suite; each change is part of the cells' identity.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Seeds instead of the suite's.
+    pub seeds: Option<Vec<u64>>,
+    /// Epochs of every stage.
+    pub epochs: Option<usize>,
+    /// Samples of each split.
+    pub limit: Option<usize>,
+}
+
+/// Expands a suite: parents before children, shared stages once.
+pub fn cells(suite: &Suite, overrides: &Overrides, precision: &str) -> Result<Vec<Cell>> {
+    let mut cells: Vec<Cell> = Vec::new();
+    for experiment in &suite.experiments {
+        let seeds = overrides.seeds.as_ref().unwrap_or(&experiment.seeds);
+        for &seed in seeds {
+            for name in &experiment.methods {
+                for cell in chain(suite.method(name)?, experiment, seed, overrides, precision)? {
+                    if !cells.iter().any(|known| known.id == cell.id) {
+                        cells.push(cell);
+                    }
+                }
+            }
+        }
+    }
+    Ok(cells)
+}
+
+fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, precision: &str) -> Result<Vec<Cell>> {
+    let mut data = e.data.clone();
+    data.limit = overrides.limit.or(data.limit);
+    let mut cells: Vec<Cell> = Vec::new();
+    for stage in tit::stages(method, &e.recipe, &e.time_steps) {
+        let arm = stage.time_steps.map(|_| method.clone());
+        let mut recipe = stage.recipe;
+        recipe.epochs = overrides.epochs.unwrap_or(recipe.epochs);
+        let config = CellConfig {
+            recipe_version: RECIPE_VERSION,
+            protocol_id: data.protocol_id(),
+            precision: precision.to_string(),
+            parent_cell: stage.parent.map(|i| cells[i].id.clone()),
+            time_steps: stage.time_steps,
+            seed,
+            batch: e.batch,
+            momentum: e.momentum,
+            stage: recipe,
+            network: e.network,
+            data: data.clone(),
+            fdg: arm.as_ref().filter(|m| m.fdg).map(|_| e.fdg),
+            method: arm,
+        };
+        cells.push(Cell::new(config, stage.name(), e.fdg)?);
+    }
+    Ok(cells)
+}
+
+/// `-f key=value`: several values of one key are alternatives, several keys must all hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter(Vec<(String, String)>);
+
+const FILTER_KEYS: [&str; 7] = ["dataset", "method", "time-steps", "seed", "architecture", "stage", "cell"];
+
+impl Filter {
+    /// Parses the values of `-f`.
+    pub fn parse(terms: &[String]) -> Result<Self> {
+        let pairs = terms.iter().map(|term| {
+            let (key, value) = term.split_once('=').ok_or_else(|| {
+                exit::usage(format!(
+                    "-f {term}: expected key=value, e.g. -f method=dspike; keys: {}",
+                    FILTER_KEYS.join(", ")
+                ))
+            })?;
+            let key = key.trim().replace('_', "-");
+            if !FILTER_KEYS.contains(&key.as_str()) {
+                return Err(exit::usage(format!("-f {term}: unknown key `{key}`{}", exit::nearest(&key, FILTER_KEYS))));
+            }
+            Ok((key, value.trim().to_string()))
+        });
+        Ok(Self(pairs.collect::<Result<_>>()?))
+    }
+
+    fn matches(&self, cell: &Cell) -> bool {
+        FILTER_KEYS.iter().all(|key| {
+            let mut wanted = self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).peekable();
+            wanted.peek().is_none() || wanted.any(|value| value == field(cell, key))
+        })
+    }
+
+    /// The cells that match, and the ancestors they need; order kept.
+    ///
+    /// # Errors
+    /// A value that no cell has (exit 2, with the nearest right one); values that exist but select nothing (exit 4).
+    pub fn select(&self, cells: Vec<Cell>) -> Result<Vec<Cell>> {
+        for (key, value) in &self.0 {
+            let mut known: Vec<String> = cells.iter().map(|cell| field(cell, key)).collect();
+            known.sort();
+            known.dedup();
+            if !known.contains(value) {
+                let hint =
+                    if key == "cell" { String::new() } else { exit::nearest(value, known.iter().map(String::as_str)) };
+                return Err(exit::usage(format!("-f {key}={value}: no cell of this suite has that {key}{hint}")));
+            }
+        }
+        let mut keep: Vec<&str> = cells.iter().filter(|cell| self.matches(cell)).map(|cell| cell.id.as_str()).collect();
+        if keep.is_empty() {
+            return Err(exit::failure(
+                exit::Code::NothingSelected,
+                "the filters select no cell; `harness list cells` shows them",
+            ));
+        }
+        // Children come after their parents, so one walk from the end finds every ancestor.
+        for cell in cells.iter().rev() {
+            if keep.contains(&cell.id.as_str())
+                && let Some(parent) = &cell.config.parent_cell
+            {
+                keep.push(parent);
+            }
+        }
+        Ok(cells.iter().filter(|cell| keep.contains(&cell.id.as_str())).cloned().collect())
+    }
+}
+
+fn field(cell: &Cell, key: &str) -> String {
+    match key {
+        "dataset" => cell.config.data.dataset.to_string(),
+        "method" => cell.method_name().to_string(),
+        "time-steps" => cell.config.time_steps.map_or("ann".into(), |t| t.to_string()),
+        "seed" => cell.config.seed.to_string(),
+        "architecture" => cell.config.network.architecture.name().to_string(),
+        "stage" => cell.stage.clone(),
+        _ => cell.id.clone(),
+    }
+}
+
+/// Whether the cell belongs to a TIT chain.
+pub fn in_chain(cell: &Cell) -> bool {
+    cell.config.method.as_ref().is_some_and(|m| m.start == Start::Tit) && cell.config.parent_cell.is_some()
+}
+
+/// The cells of shard `index` of `of`: whole chains, told apart by the hash of their root, so that a filter moves none.
+pub fn shard(cells: Vec<Cell>, index: u64, of: u64) -> Vec<Cell> {
+    let mut roots: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    let mut kept = Vec::new();
+    for cell in cells {
+        let root = match &cell.config.parent_cell {
+            Some(parent) => roots.get(parent).copied().unwrap_or_default(),
+            None => u64::from_str_radix(&cell.config_hash[..15], 16).unwrap_or_default(),
+        };
+        roots.insert(cell.id.clone(), root);
+        if root % of == index {
+            kept.push(cell);
+        }
+    }
+    kept
+}

@@ -1,0 +1,464 @@
+//! The command line.
+
+use crate::model::config::{Architecture, Norm};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// The reference reproduction harness for spiking networks.
+///
+/// Trains one spiking ResNet-18 under Dspike, fixed surrogates and ablations, writes CSV, and renders a report that puts
+/// published numbers beside measured ones.
+#[derive(Parser, Debug)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  harness suite paper                 the paper's grid, or its small stand-in where there is no GPU and no data
+  harness suite paper --dry-run       every cell of the paper's grid, with an estimate of its work
+  harness suite smoke                 every step of the machine in under a minute
+  harness report results/paper-mini   renders the report again
+Exit codes: 0 ok, 1 a check failed, 2 usage, 3 data, 4 nothing selected, 5 cells outstanding, 10 regression,
+11 a cell is missing, 20 a cell failed, 74 I/O, 75 stopped but resumable."
+)]
+pub struct Cli {
+    /// Worker threads (results do not depend on it).
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Trains the cells of a suite that are not done yet, then renders the report.
+    #[command(after_help = "Examples:
+  harness suite paper-mini -f method=dspike -f method=rectangle --seeds 0..3
+  harness suite cifar10 --data-dir ~/data --limit 1000 --epochs 1
+  harness suite paper --exact --data-dir ~/data     never falls back to the small stand-in")]
+    Suite(SuiteArgs),
+    /// Lists suites, cells, data sets or methods.
+    List(ListArgs),
+    /// Shows what a result folder has and what it still lacks; exit 5 where cells are outstanding.
+    Status(StatusArgs),
+    /// Renders the report of a result folder.
+    Report(ReportArgs),
+    /// Joins result folders into one; refuses conflicts.
+    Merge(MergeArgs),
+    /// Holds two result folders (or rows.csv files) against each other, paired where seeds allow; exit 11 where a cell is missing.
+    #[command(after_help = "Example:\n  harness compare results/before results/after")]
+    Compare {
+        /// First result folder.
+        a: PathBuf,
+        /// Second result folder.
+        b: PathBuf,
+    },
+    /// The gate for CI: a result folder against a baseline rows.csv; exit 10 on a regression, 11 where a cell is missing.
+    #[command(
+        after_help = "Example:\n  harness check results/smoke --baseline baseline/rows.csv --tolerance top1=0.01 --junit junit.xml"
+    )]
+    Check(CheckArgs),
+    /// Data sets: list, fetch, verify, find, inspect.
+    Data {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DataCommand,
+    },
+    /// Evaluates a cell's weights on its test split.
+    Eval(EvalArgs),
+    /// Trains one cell of a suite twice from the start and compares the results bit by bit.
+    ReproCheck(ReproArgs),
+    /// Known answers: surrogates, LIF, convolutions, norms, FDG, pixels.
+    Selftest {
+        /// One line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Recomputes a PyTorch reference dump; prints one JSON object.
+    Parity {
+        /// The dump, a safetensors file.
+        fixture: PathBuf,
+    },
+    /// Measures speed; one JSON line a measurement.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
+    /// Toolchain, device, data, disk, threads.
+    Doctor {
+        /// The folder that holds data sets.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+    },
+    /// Shell completions, to standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The best there is.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A CUDA card.
+    Cuda,
+}
+
+/// Which cells of a suite, and what is changed in them.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Selection {
+    /// Only cells where key=value (dataset, method, time-steps, seed, architecture, stage, cell); their parents come along.
+    #[arg(short = 'f', long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+    /// Seeds instead of the suite's: `3`, `0,2` or `0..3` (0, 1, 2).
+    #[arg(long, value_name = "SEEDS", value_parser = parse_seeds)]
+    pub seeds: Option<Seeds>,
+    /// Epochs of every stage instead of the recipe's (other cells than the suite's: their ids differ).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: Option<u32>,
+    /// Only the first N samples of each split.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Only this part of the chains: `0/4` is the first of four.
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<Shard>,
+}
+
+/// `harness suite`.
+#[derive(Args, Debug)]
+pub struct SuiteArgs {
+    /// Name of the suite; `harness list suites` shows them.
+    pub name: String,
+    /// Result folder [default: results/<suite>].
+    #[arg(long, short)]
+    pub out: Option<PathBuf>,
+    /// The folder that holds data sets.
+    #[arg(long, env = "HARNESS_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where to compute; naming one forbids the fallback.
+    #[arg(long)]
+    pub device: Option<Device>,
+    /// Which cells.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Lists the cells with parents and work, and ends.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Forgets the selected cells' results and trains them again.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Trains failed and diverged cells again.
+    #[arg(long)]
+    pub retry: bool,
+    /// Never falls back to another suite.
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// `harness list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// What to list.
+    pub what: Listing,
+    /// The suite whose cells or methods are listed.
+    #[arg(long, default_value = "paper")]
+    pub suite: String,
+    /// Which cells.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// Suites.
+    Suites,
+    /// Cells of a suite.
+    Cells,
+    /// Data sets.
+    Datasets,
+    /// Methods of a suite.
+    Methods,
+}
+
+/// `harness status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Result folder.
+    #[arg(default_value = "results/paper-mini")]
+    pub dir: PathBuf,
+    /// One JSON object a cell.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `harness report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Result folder.
+    #[arg(default_value = "results/paper-mini")]
+    pub dir: PathBuf,
+    /// Writes plot and table between the marks of this Markdown file too.
+    #[arg(long, value_name = "FILE")]
+    pub splice: Option<PathBuf>,
+}
+
+/// `harness merge`.
+#[derive(Args, Debug)]
+pub struct MergeArgs {
+    /// Result folders.
+    #[arg(required = true)]
+    pub from: Vec<PathBuf>,
+    /// The folder to make.
+    #[arg(long, short)]
+    pub out: PathBuf,
+}
+
+/// `harness check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Result folder.
+    pub dir: PathBuf,
+    /// Baseline: a rows.csv.
+    #[arg(long)]
+    pub baseline: PathBuf,
+    /// How far a metric may move: top1 (a fraction), loss, firing_rate, synops (relative); may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub tolerance: Vec<String>,
+    /// Writes the Markdown summary there, besides standard output.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Writes JUnit XML there.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}
+
+/// `harness data`.
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
+    /// Data sets: sizes, terms, where from, and what is here.
+    List {
+        /// The folder that holds data sets.
+        #[arg(long, env = "HARNESS_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+        /// One line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Downloads a data set (resumable, checked before use), or says how to get it.
+    #[command(after_help = "Examples:
+  harness data fetch cifar10 --data-dir ~/data
+  harness data fetch cifar10 --data-dir ~/data --from ~/Downloads/cifar-10-binary.tar.gz
+  harness data fetch imagenet                      says how to get it by hand")]
+    Fetch {
+        /// Data set: cifar10, cifar100, cifar10-dvs.
+        dataset: String,
+        /// The folder that holds data sets.
+        #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
+        data_dir: PathBuf,
+        /// An own copy instead of the mirrors: a file, a folder of files, or a URL.
+        #[arg(long, value_name = "FILE|URL")]
+        from: Option<String>,
+        /// Use no network.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Checks counts and checksums; names every bad file (exit 3).
+    Verify(DatasetArgs),
+    /// Prints where a data set lies.
+    Path(DatasetArgs),
+    /// Describes one recording (.aedat) or batch file (.bin).
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// One line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A data set and the folder it lies in.
+#[derive(Args, Debug)]
+pub struct DatasetArgs {
+    /// Data set.
+    pub dataset: String,
+    /// The folder that holds data sets.
+    #[arg(long, env = "HARNESS_DATA_DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+}
+
+/// `harness eval`.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// A finished cell's folder, results/<suite>/cells/<cell>.
+    pub cell: PathBuf,
+    /// The folder that holds data sets.
+    #[arg(long, env = "HARNESS_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `harness repro-check`.
+#[derive(Args, Debug)]
+pub struct ReproArgs {
+    /// The cell's id, as `harness list cells` prints it.
+    pub cell: String,
+    /// Its suite.
+    #[arg(long, default_value = "paper-mini")]
+    pub suite: String,
+    /// The folder that holds data sets.
+    #[arg(long, env = "HARNESS_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `harness bench`.
+#[derive(Subcommand, Debug)]
+pub enum BenchCommand {
+    /// Forward, backward and optimiser on synthetic images.
+    Step(BenchArgs),
+    /// The finite-difference gradient over every first-layer weight.
+    Fdg {
+        /// Network and input.
+        #[command(flatten)]
+        bench: BenchArgs,
+        /// Measure only so many weights and scale up.
+        #[arg(long, value_name = "N")]
+        weights: Option<usize>,
+    },
+    /// The forward pass of evaluation.
+    Eval(BenchArgs),
+    /// Loading and augmentation of a suite's first data set, or reading of AEDAT recordings.
+    Data {
+        /// The suite whose first experiment names data, augmentation and batch.
+        #[arg(long, default_value = "cifar10")]
+        suite: String,
+        /// The folder that holds data sets.
+        #[arg(long, env = "HARNESS_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+        /// Augmentations instead of the suite's, e.g. crop4,flip.
+        #[arg(long, value_delimiter = ',')]
+        augment: Option<Vec<String>>,
+        /// Worker threads that load ahead.
+        #[arg(long, default_value_t = 2)]
+        workers: usize,
+        /// For so long.
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// Recordings to read instead: bytes a second, to events and to ten 48x48 frames.
+        #[arg(long, value_name = "AEDAT", num_args = 1..)]
+        recordings: Vec<PathBuf>,
+        /// One line of JSON (the default; kept for scripts).
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The network and input of a measurement.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Network.
+    #[arg(long, value_enum, default_value = "resnet18")]
+    pub architecture: Architecture,
+    /// Channels of the first stage.
+    #[arg(long, default_value_t = 64)]
+    pub width: usize,
+    /// T.
+    #[arg(long, default_value_t = 4)]
+    pub time_steps: usize,
+    /// Images.
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+    /// Channels × height × width of an image.
+    #[arg(long, default_value = "3x32x32")]
+    pub input: String,
+    /// Norm.
+    #[arg(long, value_enum, default_value = "bn")]
+    pub norm: Norm,
+    /// Steps before the clock starts.
+    #[arg(long, default_value_t = 3)]
+    pub warmup: usize,
+    /// Steps that count; the median is reported.
+    #[arg(long, default_value_t = 10)]
+    pub steps: usize,
+    /// Where to compute.
+    #[arg(long, default_value = "auto")]
+    pub device: Device,
+    /// One line of JSON (the default; kept for scripts).
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A list of seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seeds(pub Vec<u64>);
+
+/// The i-th of n parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 0.
+    pub index: u64,
+    /// Number of parts.
+    pub of: u64,
+}
+
+fn parse_seeds(text: &str) -> Result<Seeds, String> {
+    let expected = || format!("`{text}` is no list of seeds; write 3, 0,2 or 0..3");
+    let mut seeds = Vec::new();
+    for part in text.split(',') {
+        match part.split_once("..") {
+            Some((first, end)) => {
+                let range: std::ops::Range<u64> =
+                    first.trim().parse().map_err(|_| expected())?..end.trim().parse().map_err(|_| expected())?;
+                if range.end - range.start.min(range.end) > 10_000 {
+                    return Err(format!("`{part}` are more than 10,000 seeds"));
+                }
+                seeds.extend(range);
+            }
+            None => seeds.push(part.trim().parse().map_err(|_| expected())?),
+        }
+    }
+    if seeds.is_empty() { Err(expected()) } else { Ok(Seeds(seeds)) }
+}
+
+fn parse_shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some(Shard { index: i.parse().ok()?, of: n.parse().ok()? }));
+    match parts {
+        Some(shard) if shard.index < shard.of => Ok(shard),
+        _ => Err(format!("`{text}` is no shard; write 0/4, 1/4, 2/4 or 3/4 for four of them")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seeds_are_numbers_lists_and_ranges() {
+        assert_eq!(parse_seeds("0..3"), Ok(Seeds(vec![0, 1, 2])));
+        assert_eq!(parse_seeds("0,2"), Ok(Seeds(vec![0, 2])));
+        assert!(parse_seeds("three").is_err());
+        assert!(parse_seeds("3..3").is_err());
+        assert!(parse_seeds("0..99999999999").is_err());
+    }
+
+    #[test]
+    fn a_shard_lies_within_its_parts() {
+        assert_eq!(parse_shard("1/4"), Ok(Shard { index: 1, of: 4 }));
+        assert!(parse_shard("4/4").is_err());
+        assert!(parse_shard("0/0").is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! `harness eval` and `harness repro-check`: finished cells looked at again.
+
+use super::merge;
+use super::suite::{overrides, precision};
+use crate::cell::{self, CellConfig};
+use crate::cli::{Device, EvalArgs, ReproArgs, Selection};
+use crate::data::{self, Split};
+use crate::exit::{self, Code};
+use crate::model::network::{Network, Neuron};
+use crate::plan;
+use crate::run::{self, Request};
+use crate::store::Store;
+use crate::suite::Suite;
+use crate::train::evaluate::evaluate;
+use crate::train::state::{Checkpoints, State};
+use crate::train::trainer::Interrupt;
+use anyhow::{Context, Result};
+
+/// Evaluates a cell's weights on its test split; one JSON object.
+pub fn eval(args: &EvalArgs) -> Result<()> {
+    let path = args.cell.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        exit::data(format!("{}: {error}; expected a cell's folder, results/<suite>/cells/<cell>", path.display()))
+    })?;
+    let config: CellConfig =
+        toml::from_str(&text).map_err(|error| exit::data(format!("{}: {error}", path.display())))?;
+    let frames = config.data.dataset.is_event().then_some(config.time_steps).flatten();
+    let dataset = data::open(&config.data, frames, args.data_dir.as_deref(), None)?;
+    let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
+    let network = Network::new(&config.network, neuron, dataset.input().channels, dataset.classes(), config.seed)?;
+    let state = State::load(&Checkpoints::finished(&args.cell), network, None)?;
+    let time_steps = config.time_steps.unwrap_or(1);
+    let evaluation =
+        evaluate(&state.network, &dataset, Split::Test, time_steps, config.batch, true, &Interrupt::default())?;
+    println!("{}", serde_json::to_string(&evaluation)?);
+    Ok(())
+}
+
+/// Trains a cell and its ancestors twice, in two fresh folders, and compares every byte but the volatile columns.
+pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
+    let suite = Suite::load(&args.suite)?;
+    let cells = cell::cells(&suite, &overrides(&Selection::default()), precision(Device::Auto)?)?;
+    let filter = cell::Filter::parse(&[format!("cell={}", args.cell)])?;
+    let cells = filter.select(cells).with_context(|| format!("suite {}", args.suite))?;
+    let mut results = Vec::new();
+    for attempt in ["first", "second"] {
+        eprintln!("{attempt} time:");
+        let folder = tempfile::tempdir()?;
+        let mut request = Request {
+            suite: suite.name.clone(),
+            plan: plan::run_plan(&suite, &cells, "harness repro-check"),
+            cells: cells.clone(),
+            out: folder.path().to_path_buf(),
+            data_dir: args.data_dir.clone(),
+            fresh: false,
+            retry: false,
+            audit: false,
+            interrupt: interrupt.clone(),
+        };
+        let outcome = run::run(&mut request)?;
+        if let Some(code) = outcome.code() {
+            return Err(exit::failure(code, "the cell could not be trained; nothing to compare"));
+        }
+        let store = Store::existing(folder.path())?;
+        let result = store.result(&args.cell)?.context("the cell has no result")?;
+        let weights = std::fs::read(Checkpoints::finished(&store.cell_folder(&args.cell)))?;
+        let tensors = safetensors::SafeTensors::deserialize(&weights)?;
+        let mut named: Vec<(String, Vec<u8>)> =
+            tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+        named.sort();
+        results.push((merge::blanked(&result)?, named));
+    }
+    if results[0] != results[1] {
+        return Err(exit::failure(Code::Check, format!("not deterministic: two trainings of {} differ", args.cell)));
+    }
+    println!("{}: result and weights are the same, bit for bit", args.cell);
+    Ok(())
+}

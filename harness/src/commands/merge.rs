@@ -1,0 +1,98 @@
+//! `harness merge`: joins result folders of one suite.
+
+use crate::cli::MergeArgs;
+use crate::exit;
+use crate::store::{CellResult, Store};
+use anyhow::{Context, Result};
+use report::record::{PlannedCell, is_volatile};
+use std::fs;
+
+/// Joins the folders into `--out`; a cell that two folders computed differently is a conflict.
+pub fn merge(args: &MergeArgs) -> Result<()> {
+    let sources: Vec<Store> = args.from.iter().map(|dir| Store::existing(dir)).collect::<Result<_>>()?;
+    let mut plan = sources[0].plan()?;
+    let mut cells: Vec<PlannedCell> = Vec::new();
+    for source in &sources {
+        let other = source.plan()?;
+        if other.suite != plan.suite {
+            let (a, b) = (sources[0].root().display(), source.root().display());
+            return Err(exit::usage(format!(
+                "{a} holds suite `{}`, {b} holds `{}`; only one suite's folders can be joined",
+                plan.suite, other.suite
+            )));
+        }
+        for cell in other.cells {
+            match cells.iter_mut().find(|known| known.cell_id == cell.cell_id) {
+                Some(known) => known.missing = known.missing.take().and(cell.missing),
+                None => cells.push(cell),
+            }
+        }
+    }
+    let out = Store::open(&args.out)?;
+    let mut joined = 0;
+    for cell in &cells {
+        let mut kept: Option<(CellResult, &Store)> = None;
+        for source in &sources {
+            let Some(result) = source.result(&cell.cell_id)? else { continue };
+            match &kept {
+                Some((first, from)) if !same(first, &result)? => {
+                    let (a, b) = (from.root().display(), source.root().display());
+                    return Err(exit::usage(format!(
+                        "conflict: {a} and {b} hold different results of {}; nothing was joined after {joined} cells",
+                        cell.cell_id
+                    )));
+                }
+                Some(_) => {}
+                None => kept = Some((result, source)),
+            }
+        }
+        if let Some((result, from)) = kept {
+            copy_files(from, &out, &cell.cell_id)?;
+            out.commit(&cell.cell_id, &result)?;
+            joined += 1;
+        }
+    }
+    plan.cells = cells;
+    out.write_plan(&plan)?;
+    out.rebuild_csv(&plan)?;
+    let rendered = report::render(&args.out)?;
+    println!("{joined} of {} cells in {}\nreport  {}", plan.cells.len(), args.out.display(), rendered.html.display());
+    Ok(())
+}
+
+/// Whether two results are equal but for the volatile columns, or were computed by different kernels.
+pub fn same(a: &CellResult, b: &CellResult) -> Result<bool> {
+    if a.record.numerics != b.record.numerics {
+        return Ok(true); // not comparable bit by bit; the earlier one stays
+    }
+    Ok(blanked(a)? == blanked(b)?)
+}
+
+/// A result with its volatile columns removed.
+pub fn blanked(result: &CellResult) -> Result<serde_json::Value> {
+    fn strip(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(map) => {
+                map.retain(|key, _| !is_volatile(key));
+                map.values_mut().for_each(strip);
+            }
+            serde_json::Value::Array(list) => list.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(result)?;
+    strip(&mut value);
+    Ok(value)
+}
+
+fn copy_files(from: &Store, to: &Store, id: &str) -> Result<()> {
+    let (from, to) = (from.cell_folder(id), to.cell_folder(id));
+    fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
+    for name in ["config.toml", "weights.safetensors"] {
+        let path = from.join(name);
+        if path.is_file() {
+            fs::copy(&path, to.join(name)).with_context(|| format!("copying {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

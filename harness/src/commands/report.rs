@@ -1,0 +1,59 @@
+//! `harness report`, `harness compare`, `harness check`.
+
+use crate::cli::{CheckArgs, ReportArgs};
+use crate::durable;
+use crate::exit::{self, Code};
+use crate::store::Store;
+use anyhow::Result;
+use report::{Outcome, Tolerance};
+use std::path::Path;
+
+/// Renders the report of a result folder.
+pub fn report(args: &ReportArgs) -> Result<()> {
+    Store::existing(&args.dir)?;
+    let rendered = report::render(&args.dir)?;
+    println!("{}\nreport  {}", rendered.summary, rendered.html.display());
+    if let Some(file) = &args.splice {
+        report::splice(file, &args.dir)?;
+        println!("spliced {}", file.display());
+    }
+    Ok(())
+}
+
+/// Prints a comparison as Markdown.
+pub fn compare(a: &Path, b: &Path) -> Result<()> {
+    let comparison = report::compare(a, b).map_err(unreadable)?;
+    println!("{comparison}");
+    match comparison.exit_code() {
+        0 => Ok(()),
+        _ => Err(exit::failure(Code::MissingCell, "a cell is missing from either side, or nothing could be compared")),
+    }
+}
+
+/// The gate.
+pub fn check(args: &CheckArgs) -> Result<()> {
+    let mut tolerance = Tolerance::default();
+    for text in &args.tolerance {
+        tolerance.set(text).map_err(|error| exit::usage(format!("--tolerance: {error:#}")))?;
+    }
+    let gate = report::check(&args.dir, &args.baseline, &tolerance).map_err(unreadable)?;
+    print!("{}", gate.markdown());
+    if let Some(path) = &args.summary {
+        durable::write(path, gate.markdown().as_bytes())?;
+    }
+    if let Some(path) = &args.junit {
+        durable::write(path, gate.junit().as_bytes())?;
+    }
+    match gate.outcome {
+        Outcome::Pass => Ok(()),
+        Outcome::Regression => Err(exit::failure(Code::Regression, "a metric moved by more than its tolerance")),
+        Outcome::Missing => {
+            Err(exit::failure(Code::MissingCell, "a cell is missing or failed, or nothing was measured"))
+        }
+    }
+}
+
+/// Result files that cannot be read are data: exit 3.
+fn unreadable(error: anyhow::Error) -> anyhow::Error {
+    exit::data(format!("{error:#}"))
+}

@@ -1,0 +1,152 @@
+//! `harness suite`: the main path of the program.
+
+use crate::cell::{self, Cell, Filter, Overrides};
+use crate::cli::{Device, Selection, SuiteArgs};
+use crate::data;
+use crate::exit::{self, Code};
+use crate::plan;
+use crate::run::{self, Request};
+use crate::suite::Suite;
+use crate::train::trainer::Interrupt;
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// Runs a suite, or shows what it would run.
+pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
+    let suite = Suite::load(&args.name)?;
+    let precision = precision(args.device.unwrap_or(Device::Auto))?;
+    if args.dry_run {
+        return dry_run(&suite, args, precision);
+    }
+    let suite = match fallback(&suite, args)? {
+        Some(fallback) => fallback,
+        None => suite,
+    };
+    let all = cell::cells(&suite, &overrides(&args.selection), precision)?;
+    let selected = select(all.clone(), &args.selection)?;
+    let out = args.out.clone().unwrap_or_else(|| Path::new("results").join(&suite.name));
+    let mut request = Request {
+        suite: suite.name.clone(),
+        plan: plan::run_plan(&suite, &all, &command_line()),
+        cells: selected,
+        out: out.clone(),
+        data_dir: args.data_dir.clone(),
+        fresh: args.fresh,
+        retry: args.retry,
+        audit: suite.audit,
+        interrupt,
+    };
+    let outcome = run::run(&mut request)?;
+    let rendered = report::render(&out)?;
+    println!("{}", rendered.summary);
+    println!("rows    {}", out.join("rows.csv").display());
+    println!("report  {}", rendered.html.display());
+    match outcome.code() {
+        None => Ok(()),
+        Some(code) => Err(exit::failure(code, explain(&outcome, &out))),
+    }
+}
+
+fn explain(outcome: &run::Outcome, out: &Path) -> String {
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (outcome.failed, "failed or diverged (see the report; --retry tries them again)"),
+        (outcome.missing, "lack their data (harness data list)"),
+        (outcome.busy, "are held by another process or wait for it (run the same command again)"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    format!("of the cells of {}, {}", out.display(), parts.join("; "))
+}
+
+/// The device class and precision that are part of every cell's identity.
+pub fn precision(device: Device) -> Result<&'static str> {
+    match device {
+        Device::Auto | Device::Cpu => Ok("cpu-f32"),
+        Device::Cuda => Err(exit::usage("this binary was built without CUDA; leave --device out, or say --device cpu")),
+    }
+}
+
+/// The suite that runs instead, where this one names one and cannot sensibly run here. Says so on standard error.
+fn fallback(suite: &Suite, args: &SuiteArgs) -> Result<Option<Suite>> {
+    let Some(name) = suite.fallback.as_ref().filter(|_| !args.exact && args.device.is_none()) else { return Ok(None) };
+    let (present, absent): (Vec<_>, Vec<_>) = datasets(suite).into_iter().partition(|dataset| {
+        dataset.is_embedded() || args.data_dir.as_deref().is_some_and(|dir| data::locate(*dataset, dir).is_some())
+    });
+    let names = |list: &[data::DatasetName]| list.iter().map(|d| d.title()).collect::<Vec<_>>().join(", ");
+    let missing = match (absent.is_empty(), present.is_empty()) {
+        (true, _) => "no CUDA device".to_string(),
+        (false, true) => format!("no CUDA device and none of its data sets ({})", names(&absent)),
+        (false, false) => {
+            format!("no CUDA device (of its data sets {} are here, {} are not)", names(&present), names(&absent))
+        }
+    };
+    let fallback = Suite::load(name)?;
+    eprintln!(
+        "The suite `{}` is the paper's experiment at full scale, thousands of GPU hours, and this machine has {missing}.\n\
+         Running `{name}` instead: the same methods and the same code, narrower, on embedded data, into its own folder\n\
+         results/{name}. Its numbers are not the paper's experiments, and its report says so.\n\
+         To run the real grid: `harness data list` says how to get the data; then `harness suite {} --exact --data-dir DIR`.\n\
+         To see it: `harness suite {} --dry-run`.\n",
+        suite.name, suite.name, suite.name
+    );
+    Ok(Some(fallback))
+}
+
+fn datasets(suite: &Suite) -> Vec<data::DatasetName> {
+    let mut list: Vec<data::DatasetName> = Vec::new();
+    for experiment in &suite.experiments {
+        if !list.contains(&experiment.data.dataset) {
+            list.push(experiment.data.dataset);
+        }
+    }
+    list
+}
+
+fn dry_run(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
+    let cells = select(cell::cells(suite, &overrides(&args.selection), precision)?, &args.selection)?;
+    print!("{}", plan::table(&cells));
+    if let Some(name) = fallback(suite, args)?.map(|suite| suite.name) {
+        println!("Nothing was run. Without --dry-run, `{name}` would run here instead, as said above.");
+    } else {
+        println!("Nothing was run.");
+    }
+    Ok(())
+}
+
+/// The command line's changes to a suite.
+pub fn overrides(selection: &Selection) -> Overrides {
+    Overrides {
+        seeds: selection.seeds.as_ref().map(|seeds| seeds.0.clone()),
+        epochs: selection.epochs.map(|n| n as usize),
+        limit: selection.limit.map(|n| n as usize),
+    }
+}
+
+/// The cells that the filters and the shard keep, with their ancestors.
+pub fn select(cells: Vec<Cell>, selection: &Selection) -> Result<Vec<Cell>> {
+    let cells = Filter::parse(&selection.filters)?.select(cells)?;
+    let Some(shard) = selection.shard else { return Ok(cells) };
+    let kept = cell::shard(cells, shard.index, shard.of);
+    if kept.is_empty() {
+        return Err(exit::failure(Code::NothingSelected, format!("shard {}/{} holds no cell", shard.index, shard.of)));
+    }
+    Ok(kept)
+}
+
+/// This process's command, as a person would type it again.
+fn command_line() -> String {
+    let quote = |word: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
+        if word.chars().all(plain) && !word.is_empty() { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quote(word.to_string_lossy().into_owned()));
+    std::iter::once("harness".to_string()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// The default result folder of a suite.
+pub fn default_out(suite: &str) -> PathBuf {
+    Path::new("results").join(suite)
+}

@@ -1,0 +1,8 @@
+//! The spiking network: its description, initial weights, forward and backward pass.
+
+pub mod backward;
+pub mod config;
+pub mod layout;
+pub mod network;
+pub mod probe;
+pub mod readout;

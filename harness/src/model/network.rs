@@ -1,0 +1,303 @@
+//! The network: parameters and the forward pass. The backward pass is `backward.rs`.
+
+use super::config::NetworkConfig;
+use super::layout::{ConvNorm, Layer, Layout, Pool};
+use super::readout;
+use crate::ops::activation::Activation;
+use crate::ops::{conv, neuron, norm, pool};
+use candle_core::{Device, Result, Tensor};
+use methods::lif::Lif;
+
+/// Batch norm's ε (PyTorch's default).
+pub const NORM_EPSILON: f64 = 1e-5;
+/// Weight of the newest batch in the running statistics (PyTorch's default).
+pub const NORM_MOMENTUM: f64 = 0.1;
+
+/// What stands between two convolutions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Neuron {
+    /// Spikes over T time steps.
+    Lif(Lif),
+    /// The ANN twin, T = 1.
+    Relu,
+}
+
+/// Running mean and variance of one batch norm, `[channels]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// Mean.
+    pub mean: Vec<f32>,
+    /// Unbiased variance.
+    pub variance: Vec<f32>,
+}
+
+/// A network with its weights.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Layers and names.
+    pub layout: Layout,
+    /// LIF or ReLU.
+    pub neuron: Neuron,
+    /// In the layout's order.
+    pub params: Vec<Tensor>,
+    /// In the layout's order.
+    pub running: Vec<Running>,
+}
+
+/// Which statistics the norms use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// The batch's, over (T, B, H, W).
+    Batch,
+    /// The running ones.
+    Running,
+}
+
+/// How a forward pass runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// T; 1 for the ANN.
+    pub time_steps: usize,
+    /// Batch statistics in training, running ones in evaluation.
+    pub statistics: Statistics,
+    /// Keep what the backward pass needs.
+    pub keep_tape: bool,
+    /// Count synaptic operations.
+    pub count_synops: bool,
+}
+
+/// A convolution's output and the affine form of its norm: current = scale·conv_out + shift.
+#[derive(Clone, Debug)]
+pub struct Normed {
+    /// Before the norm, `[T·B or B, H, W, pad8(C)]`.
+    pub conv_out: Activation,
+    /// `[pad8(C)]`, 0 in the padding.
+    pub scale: Vec<f32>,
+    /// `[pad8(C)]`, 0 in the padding.
+    pub shift: Vec<f32>,
+    /// Statistics in use, `[pad8(C)]`.
+    pub mean: Vec<f64>,
+    /// 1/√(variance + ε), `[pad8(C)]`.
+    pub inverse_std: Vec<f64>,
+}
+
+/// What meets the main branch at a neuron.
+#[derive(Clone, Debug)]
+pub enum Shortcut {
+    /// Nothing.
+    None,
+    /// The block's input.
+    Identity(Activation),
+    /// Another convolution and norm.
+    Branch(Normed),
+}
+
+/// What one layer leaves for the backward pass. A pass has a dozen of them: their size does not matter.
+#[allow(missing_docs, clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Saved {
+    /// Of a [`Layer::Unit`].
+    Unit { input: Activation, normed: Normed, output: Activation },
+    /// Of a [`Layer::Pool`].
+    Pool { input: Activation },
+    /// Of a [`Layer::Block`]; `pooled` is the input of the shortcut's convolution.
+    Block {
+        input: Activation,
+        first: Normed,
+        middle: Activation,
+        second: Normed,
+        shortcut: Shortcut,
+        pooled: Option<Activation>,
+        output: Activation,
+    },
+}
+
+/// A spiking layer's activity in one pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerActivity {
+    /// The neuron's name.
+    pub name: String,
+    /// Spikes, summed over T and B.
+    pub spikes: u64,
+    /// Neurons · T · B.
+    pub neuron_steps: u64,
+    /// Accumulates that these spikes cause downstream; 0 unless counted.
+    pub synops: f64,
+}
+
+/// What a forward pass gives.
+#[derive(Debug)]
+pub struct Output {
+    /// `[T, B, classes]`.
+    pub logits: Vec<f32>,
+    /// Spiking layers in order; empty for the ANN.
+    pub activity: Vec<LayerActivity>,
+    /// Batch statistics (mean, unbiased variance) of each norm, for [`Network::update_running`].
+    pub statistics: Vec<(usize, norm::Statistics, usize)>,
+    /// In the layers' order; empty unless kept.
+    pub tape: Vec<Saved>,
+    /// The last activation: the readout's input.
+    pub last: Activation,
+}
+
+impl Network {
+    /// A network with initial weights from the streams of `seed`.
+    pub fn new(config: &NetworkConfig, neuron: Neuron, channels: usize, classes: usize, seed: u64) -> Result<Self> {
+        let layout = Layout::new(config, channels, classes, None);
+        let values = layout.params.iter().enumerate().map(|(i, p)| p.initial(seed, i)).collect();
+        Self::with_params(layout, neuron, values)
+    }
+
+    /// A network with given weights, in the layout's order and shapes.
+    pub fn with_params(layout: Layout, neuron: Neuron, values: Vec<Vec<f32>>) -> Result<Self> {
+        let params = layout.params.iter().zip(values);
+        let params =
+            params.map(|(p, v)| Tensor::from_vec(v, p.shape.as_slice(), &Device::Cpu)).collect::<Result<_>>()?;
+        let running = layout.running.iter().map(|(_, c)| Running { mean: vec![0.0; *c], variance: vec![1.0; *c] });
+        let running = running.collect();
+        Ok(Self { layout, neuron, params, running })
+    }
+
+    /// Number of trained values.
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().map(Tensor::elem_count).sum()
+    }
+
+    /// Runs the network.
+    ///
+    /// `input`: B images (computed once, the same current at every t) or T·B event frames.
+    pub fn forward(&self, input: &Activation, batch: usize, pass: &Pass) -> Result<Output> {
+        let mut run =
+            Run { network: self, pass, batch, activity: Vec::new(), statistics: Vec::new(), tape: Vec::new() };
+        let mut x = input.clone();
+        for layer in &self.layout.layers {
+            x = run.layer(layer, x)?;
+        }
+        let (weight, bias) = (&self.params[self.params.len() - 2], &self.params[self.params.len() - 1]);
+        if pass.count_synops && x.is_spikes() {
+            let spikes = pool::spike_count(&x)? as f64;
+            run.credit_synops(spikes * weight.dims()[0] as f64);
+        }
+        let logits = readout::logits(&x, weight, bias)?;
+        let Run { activity, statistics, tape, .. } = run;
+        Ok(Output { logits, activity, statistics, tape, last: x })
+    }
+
+    /// Moves the running statistics towards those of a training pass.
+    pub fn update_running(&mut self, output: &Output) {
+        for (index, batch, count) in &output.statistics {
+            let running = &mut self.running[*index];
+            let unbiased = *count as f64 / (count.saturating_sub(1).max(1)) as f64;
+            for c in 0..running.mean.len() {
+                let blend = |old: f32, new: f64| ((1.0 - NORM_MOMENTUM) * f64::from(old) + NORM_MOMENTUM * new) as f32;
+                running.mean[c] = blend(running.mean[c], batch.mean[c]);
+                running.variance[c] = blend(running.variance[c], batch.variance[c] * unbiased);
+            }
+        }
+    }
+}
+
+/// One forward pass in the making.
+struct Run<'a> {
+    network: &'a Network,
+    pass: &'a Pass,
+    batch: usize,
+    activity: Vec<LayerActivity>,
+    statistics: Vec<(usize, norm::Statistics, usize)>,
+    tape: Vec<Saved>,
+}
+
+impl Run<'_> {
+    fn layer(&mut self, layer: &Layer, x: Activation) -> Result<Activation> {
+        match layer {
+            Layer::Unit { neuron, conv } => {
+                let normed = self.conv_norm(conv, &x)?;
+                let output = self.fire(neuron, &normed, &Shortcut::None)?;
+                self.keep(|| Saved::Unit { input: x, normed, output: output.clone() });
+                Ok(output)
+            }
+            Layer::Pool(p) => {
+                let output = pool::average(&x, *p)?;
+                self.keep(|| Saved::Pool { input: x });
+                Ok(output)
+            }
+            Layer::Block { neurons, convs, down } => self.block(neurons, convs, down.as_ref(), x),
+        }
+    }
+
+    fn block(
+        &mut self,
+        neurons: &[String; 2],
+        convs: &[ConvNorm; 2],
+        down: Option<&(Option<Pool>, ConvNorm)>,
+        x: Activation,
+    ) -> Result<Activation> {
+        let (shortcut, pooled) = match down {
+            None => (Shortcut::Identity(x.clone()), None),
+            Some((p, conv)) => {
+                let pooled = p.map_or(Ok(x.clone()), |p| pool::average(&x, p))?;
+                (Shortcut::Branch(self.conv_norm(conv, &pooled)?), Some(pooled))
+            }
+        };
+        let first = self.conv_norm(&convs[0], &x)?;
+        let middle = self.fire(&neurons[0], &first, &Shortcut::None)?;
+        let second = self.conv_norm(&convs[1], &middle)?;
+        let output = self.fire(&neurons[1], &second, &shortcut)?;
+        self.keep(|| Saved::Block { input: x, first, middle, second, shortcut, pooled, output: output.clone() });
+        Ok(output)
+    }
+
+    fn keep(&mut self, saved: impl FnOnce() -> Saved) {
+        if self.pass.keep_tape {
+            self.tape.push(saved());
+        }
+    }
+
+    fn conv_norm(&mut self, c: &ConvNorm, x: &Activation) -> Result<Normed> {
+        let params = &self.network.params;
+        if self.pass.count_synops {
+            // An image is multiplied, not accumulated: `macs` counts the first layer.
+            let operations = if self.activity.is_empty() { 0.0 } else { conv::synops(c, x)? };
+            self.credit_synops(operations);
+        }
+        let conv_out = conv::forward(c, x, &params[c.weight])?;
+        let (gamma, beta) = (&params[c.weight + 1], &params[c.weight + 2]);
+        match self.pass.statistics {
+            Statistics::Batch => {
+                let statistics = norm::statistics(&conv_out)?;
+                let count = conv_out.images() * conv_out.height() * conv_out.width();
+                let normed = norm::fold(conv_out, &statistics, gamma, beta, c.gain)?;
+                self.statistics.push((c.running, statistics, count));
+                Ok(normed)
+            }
+            Statistics::Running => {
+                let running = &self.network.running[c.running];
+                norm::fold(conv_out, &norm::Statistics::from_running(running), gamma, beta, c.gain)
+            }
+        }
+    }
+
+    /// Adds operations to the layer whose spikes cause them: the latest that fired.
+    fn credit_synops(&mut self, operations: f64) {
+        if let Some(layer) = self.activity.last_mut() {
+            layer.synops += operations;
+        }
+    }
+
+    fn fire(&mut self, name: &str, main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
+        match &self.network.neuron {
+            Neuron::Relu => neuron::relu(main, shortcut),
+            Neuron::Lif(lif) => {
+                let spikes = neuron::lif(lif, self.pass.time_steps, self.batch, main, shortcut)?;
+                let per_image = spikes.height() * spikes.width() * spikes.channels;
+                self.activity.push(LayerActivity {
+                    name: name.to_string(),
+                    spikes: pool::spike_count(&spikes)?,
+                    neuron_steps: (spikes.images() * per_image) as u64,
+                    synops: 0.0,
+                });
+                Ok(spikes)
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What flows between layers: channel-last maps, and spikes as bits.
+
+use super::{Input, pad8};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
+
+/// A layer's input or output, t slowest in `images = T·B`.
+///
+/// F32: a map `[images, height, width, pad8(channels)]`. U8: spikes `[images, height, width, pad8(channels)/8]`, bit k of
+/// byte j being channel 8j + k. Padding channels are 0.
+#[derive(Clone, Debug)]
+pub struct Activation {
+    /// The values.
+    pub tensor: Tensor,
+    /// Channels without padding.
+    pub channels: usize,
+}
+
+impl Activation {
+    /// A map from `[images, height, width, channels]` without padding.
+    pub fn from_images(values: &[f32], dims: [usize; 4], device: &Device) -> Result<Self> {
+        let [images, height, width, channels] = dims;
+        let padded = pad8(channels);
+        let mut map = vec![0f32; images * height * width * padded];
+        for (row, pixel) in map.chunks_exact_mut(padded).zip(values.chunks_exact(channels)) {
+            row[..channels].copy_from_slice(pixel);
+        }
+        let tensor = Tensor::from_vec(map, (images, height, width, padded), device)?;
+        Ok(Self { tensor, channels })
+    }
+
+    /// Whether these are spikes.
+    pub fn is_spikes(&self) -> bool {
+        self.tensor.dtype() == DType::U8
+    }
+
+    /// T·B.
+    pub fn images(&self) -> usize {
+        self.tensor.dims()[0]
+    }
+
+    /// Rows of pixels.
+    pub fn height(&self) -> usize {
+        self.tensor.dims()[1]
+    }
+
+    /// Pixels a row.
+    pub fn width(&self) -> usize {
+        self.tensor.dims()[2]
+    }
+}
+
+/// The values of a contiguous tensor in host memory, for the time of a borrow.
+pub struct Host<'a, T> {
+    guard: candle_core::StorageRef<'a>,
+    range: Range<usize>,
+    of: PhantomData<T>,
+}
+
+/// Borrows a tensor's values.
+///
+/// # Errors
+/// On another device, another type, or a tensor that is not contiguous.
+pub fn host<T: WithDType>(tensor: &Tensor) -> Result<Host<'_, T>> {
+    let (guard, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("a kernel was given a tensor that is not contiguous")
+    };
+    match &*guard {
+        Storage::Cpu(storage) => storage.as_slice::<T>()?,
+        _ => bail!("this operation has no kernel for {:?}", tensor.device()),
+    };
+    Ok(Host { guard, range: start..end, of: PhantomData })
+}
+
+impl<T: WithDType> Deref for Host<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // `host` checked both; an empty slice would fail the kernels' own length checks.
+        match &*self.guard {
+            Storage::Cpu(storage) => slice(storage).map_or(&[], |values| &values[self.range.clone()]),
+            _ => &[],
+        }
+    }
+}
+
+fn slice<T: WithDType>(storage: &CpuStorage) -> Option<&[T]> {
+    storage.as_slice::<T>().ok()
+}
+
+/// Changes a tensor's values in host memory, in place: every clone of the tensor sees it.
+pub fn modify(tensor: &Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
+    struct Modify<F>(std::sync::Mutex<Option<F>>);
+    impl<F: FnOnce(&mut [f32])> candle_core::InplaceOp1 for Modify<F> {
+        fn name(&self) -> &'static str {
+            "modify"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &candle_core::Layout) -> Result<()> {
+            let change = self.0.lock().map(|mut change| change.take());
+            let (CpuStorage::F32(values), Some((start, end)), Ok(Some(change))) =
+                (storage, layout.contiguous_offsets(), change)
+            else {
+                bail!("only a contiguous f32 tensor is changed in place")
+            };
+            change(&mut values[start..end]);
+            Ok(())
+        }
+    }
+    tensor.inplace_op1(&Modify(std::sync::Mutex::new(Some(change))))
+}
+
+/// Calls `f` with the activation's values as a kernel's input.
+pub fn with_input<R>(x: &Activation, f: impl FnOnce(Input<'_>) -> R) -> Result<R> {
+    if x.is_spikes() {
+        Ok(f(Input::Spikes(&host::<u8>(&x.tensor)?)))
+    } else {
+        Ok(f(Input::Map(&host::<f32>(&x.tensor)?)))
+    }
+}

@@ -1,0 +1,97 @@
+//! Convolutions over activations, by device.
+
+use super::activation::{Activation, host, modify, with_input};
+use super::{ConvShape, cpu, pad8};
+use crate::model::layout::ConvNorm;
+use candle_core::{Device, Result, Tensor};
+
+fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
+    ConvShape {
+        images: x.images(),
+        height: x.height(),
+        width: x.width(),
+        c_in: c.c_in,
+        c_out: c.c_out,
+        kernel: c.kernel,
+        stride: c.stride,
+        padding: c.kernel / 2,
+    }
+}
+
+/// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`.
+pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor) -> Result<Activation> {
+    let s = shape(c, x);
+    let dims = (s.images, s.out_height(), s.out_width(), pad8(c.c_out));
+    let mut out = vec![0f32; s.out_len()];
+    let weight = host::<f32>(weight)?;
+    with_input(x, |input| cpu::conv::forward(&s, input, &weight, &mut out))?;
+    Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_out })
+}
+
+/// Gradient of the weight, OIHW.
+pub fn grad_weight(c: &ConvNorm, x: &Activation, grad_out: &Activation) -> Result<Tensor> {
+    let s = shape(c, x);
+    let mut out = vec![0f32; c.c_out * c.c_in * c.kernel * c.kernel];
+    let grad_out = host::<f32>(&grad_out.tensor)?;
+    with_input(x, |input| cpu::conv::grad_weight(&s, input, &grad_out, &mut out))?;
+    Tensor::from_vec(out, (c.c_out, c.c_in, c.kernel, c.kernel), &Device::Cpu)
+}
+
+/// Gradient of the input; added onto `to`, in place, where that is given (the shortcut's).
+pub fn grad_input(
+    c: &ConvNorm,
+    x: &Activation,
+    weight: &Tensor,
+    grad_out: &Activation,
+    to: Option<Activation>,
+) -> Result<Activation> {
+    let s = shape(c, x);
+    let dims = (s.images, s.height, s.width, pad8(c.c_in));
+    let (weight, grad_out) = (host::<f32>(weight)?, host::<f32>(&grad_out.tensor)?);
+    if let Some(to) = to {
+        modify(&to.tensor, |out| cpu::conv::grad_input(&s, &weight, &grad_out, out, true))?;
+        return Ok(to);
+    }
+    let mut out = vec![0f32; s.in_len()];
+    cpu::conv::grad_input(&s, &weight, &grad_out, &mut out, false);
+    Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_in })
+}
+
+/// Accumulates that the spikes in `x` cause in this convolution: each reaches the outputs whose window covers it.
+///
+/// An average-pooled map counts the spikes that were pooled (the pool folds into the weights), 2×2 windows assumed.
+pub fn synops(c: &ConvNorm, x: &Activation) -> Result<f64> {
+    let s = shape(c, x);
+    let covered = |position: usize, size: usize, out: usize| {
+        // Output o covers o·stride − padding .. + kernel.
+        let reaches = |o: &usize| {
+            let start = (o * s.stride) as isize - s.padding as isize;
+            (start..start + s.kernel as isize).contains(&(position as isize))
+        };
+        debug_assert!(position < size);
+        (0..out).filter(reaches).count()
+    };
+    let rows: Vec<usize> = (0..s.height).map(|y| covered(y, s.height, s.out_height())).collect();
+    let columns: Vec<usize> = (0..s.width).map(|x| covered(x, s.width, s.out_width())).collect();
+    let bytes = pad8(c.c_in) / 8;
+    let mass: Box<dyn Fn(usize) -> f64> = if x.is_spikes() {
+        let bits = host::<u8>(&x.tensor)?.to_vec();
+        Box::new(move |p| bits[p * bytes..(p + 1) * bytes].iter().map(|b| b.count_ones()).sum::<u32>().into())
+    } else {
+        let map = host::<f32>(&x.tensor)?.to_vec();
+        Box::new(move |p| 4.0 * map[p * bytes * 8..(p + 1) * bytes * 8].iter().map(|v| f64::from(*v)).sum::<f64>())
+    };
+    let mut total = 0.0;
+    for p in 0..s.images * s.height * s.width {
+        let reach = rows[p / s.width % s.height] * columns[p % s.width];
+        total += mass(p) * reach as f64;
+    }
+    Ok(total * c.c_out as f64)
+}
+
+/// Multiply-accumulates of a dense convolution, per image.
+pub fn macs(c: &ConvNorm, height: usize, width: usize) -> f64 {
+    let padding = c.kernel / 2;
+    let out = |size: usize| (size + 2 * padding - c.kernel) / c.stride + 1;
+    (out(height) * out(width) * c.c_out * c.c_in * c.kernel * c.kernel) as f64
+}

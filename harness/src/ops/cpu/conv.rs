@@ -1,0 +1,127 @@
+//! Convolutions: gather-add over spike lists where the input is sparse spikes, register-tiled direct ones elsewhere.
+
+mod dense;
+mod dense_weight;
+mod event;
+mod event_weight;
+mod lists;
+mod pack;
+mod padded;
+mod table;
+mod winograd;
+
+use super::super::{ConvShape, Input, pad8};
+use super::{pool, simd};
+
+/// Above this share of set bits the weight's gradient is faster as a dense one.
+const DENSE_ABOVE: f64 = 0.7;
+/// Floats of a table that a call may fill: 4 MB.
+const TABLE: usize = 1 << 20;
+
+/// How the forward of spikes is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Weight rows of each spike are added up.
+    Lists,
+    /// Sums of the subsets of four weight rows are looked up and added.
+    Tables,
+    /// Spikes are expanded to floats.
+    Dense,
+}
+
+/// The path that [`forward`] takes for spikes of this density, by a model of each kernel's cycles a pixel. The constants
+/// are fits to measurements of the layers of ResNet-18 at widths 8 to 64 (`benches/kernels.rs`).
+pub fn path(s: &ConvShape, density: f64) -> Path {
+    let lanes = if simd::level() == simd::Level::Avx512 { 16 } else { 8 };
+    let vectors = pad8(s.c_out).div_ceil(lanes) as f64;
+    let (k, inputs) = (s.kernel as f64, (s.kernel * s.kernel * s.c_in) as f64);
+    let blocks = (vectors / 8.0).ceil();
+    // Listing costs some cycles a byte; a range of the list ends in a mispredicted branch; a spike costs two cycles at least.
+    let listing = (s.height * s.width * s.c_in) as f64 / (2 * s.out_height() * s.out_width()) as f64;
+    let ranges = k * (s.c_in as f64 / if vectors < 8.0 { 64.0 } else { 32.0 }).ceil() * blocks;
+    let lists = listing + 30.0 * ranges + density * inputs * (0.6 * vectors).max(2.0 * blocks);
+    let tables = 0.28 * inputs * vectors;
+    let dense = 0.53 * inputs * vectors;
+    if 4 * s.kernel * s.kernel * pad8(s.c_in) * pad8(s.c_out) <= TABLE && tables < lists.min(dense) {
+        Path::Tables
+    } else if lists < dense && s.width * 64 <= 1 << 16 {
+        // Entries of a list are 16-bit: (column, channel of a block of at most 64).
+        Path::Lists
+    } else {
+        Path::Dense
+    }
+}
+
+/// The convolution of `x` with the OIHW `weight`, into the padded map `out`.
+///
+/// # Panics
+/// If a slice has not the length that `s` asks for (here and below).
+pub fn forward(s: &ConvShape, x: Input, weight: &[f32], out: &mut [f32]) {
+    check(s, Some(&x), weight.len(), out.len());
+    let dense = |out| dense::run(&dense::Problem::forward(s).trimmed(), x, weight, out, false);
+    match x {
+        Input::Map(_) => dense(out),
+        Input::Spikes(spikes) => match path(s, density(s, spikes)) {
+            Path::Lists => event::forward(s, spikes, weight, out),
+            Path::Tables => table::forward(s, spikes, weight, out),
+            Path::Dense => dense(out),
+        },
+    }
+}
+
+/// The gradient of the OIHW weight, from the input and the gradient of the output.
+pub fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
+    check(s, Some(&x), out.len(), grad_out.len());
+    match x {
+        // Lists hold 16-bit pixels of a unit, which is at least a row.
+        Input::Spikes(spikes) if s.width < 1 << 12 && density(s, spikes) < DENSE_ABOVE => {
+            event_weight::grad_weight(s, spikes, grad_out, out)
+        }
+        _ => dense_weight::grad_weight(s, x, grad_out, out),
+    }
+}
+
+/// The gradient of the input map, written to `out`, or added to it if `accumulate`.
+pub fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f32], accumulate: bool) {
+    check(s, None, weight.len(), grad_out.len());
+    assert_eq!(out.len(), s.in_len(), "the input's gradient has the input's shape {s:?}");
+    if winograd::pays(s) {
+        return winograd::grad_input(s, weight, grad_out, out, accumulate);
+    }
+    dense::run(&dense::Problem::grad_input(s).trimmed(), Input::Map(grad_out), weight, out, accumulate);
+}
+
+/// The share of set bits.
+fn density(s: &ConvShape, spikes: &[u8]) -> f64 {
+    pool::count_spikes(spikes) as f64 / (s.images * s.height * s.width * s.c_in).max(1) as f64
+}
+
+fn check(s: &ConvShape, x: Option<&Input>, weight: usize, out: usize) {
+    assert!(
+        s.kernel > 0 && s.stride > 0 && s.kernel <= s.height.min(s.width) + 2 * s.padding,
+        "no output pixel: {s:?}"
+    );
+    if let Some(x) = x {
+        assert_eq!(x.len(), s.in_len(), "the input's length does not fit {s:?}");
+    }
+    assert_eq!(weight, s.weight_len(), "the weight's length does not fit {s:?}");
+    assert_eq!(out, s.out_len(), "the output's length does not fit {s:?}");
+}
+
+/// Splits `channels` (a multiple of 8) into blocks of `widest`, then halves of it down to 8: (first channel, width).
+fn blocks(channels: usize, widest: usize) -> Vec<(usize, usize)> {
+    let (mut start, mut width, mut blocks) = (0, widest, Vec::new());
+    while start < channels {
+        while start + width > channels {
+            width /= 2;
+        }
+        blocks.push((start, width));
+        start += width;
+    }
+    blocks
+}
+
+/// Floats of a padded output pixel.
+fn out_channels(s: &ConvShape) -> usize {
+    pad8(s.c_out)
+}

@@ -1,0 +1,147 @@
+//! The weight gradient of dense inputs: tiles of (tap, input channel) by output channels, summed over pixels in registers.
+
+use super::super::super::{ConvShape, Input, pad8};
+use super::super::parallel::{Aligned, Shared, map_tiles, scratch};
+use super::super::simd::{self, Kernel, Level, Simd};
+use super::dense::Problem;
+use super::padded::MapSize;
+use super::{blocks, pack};
+
+/// Pixels summed in registers before they are added to the partial sum: their gradients stay in the first-level cache.
+const CHUNK: usize = 128;
+/// Output pixels of a padded band.
+const BAND_PIXELS: usize = 512;
+/// Row lists are padded to a multiple of every register tile.
+const ROWS_STEP: usize = 240;
+
+/// The OIHW gradient of the weight.
+pub(super) fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
+    let widest = if simd::level() == Level::Avx512 { 32 } else { 16 };
+    let blocks = blocks(pad8(s.c_out), widest);
+    let (height, width) = (s.out_height(), s.out_width());
+    let rows = (BAND_PIXELS / width).clamp(1, height);
+    let images = if rows == height { (BAND_PIXELS / (width * height)).clamp(1, s.images) } else { 1 };
+    let (bands, groups) = (height.div_ceil(rows), s.images.div_ceil(images));
+    // Tiles by bands need a partial sum each: few where the weight is large and its channels are enough tiles.
+    let parts = blocks.len().min(8);
+    let per_part = blocks.len().div_ceil(parts);
+    let sums = (16 / parts).clamp(1, bands * groups);
+    let per_sum = (bands * groups).div_ceil(sums);
+    let taps_channels = s.kernel * s.kernel * s.c_in;
+    let mut partials: Vec<Aligned> = (0..sums).map(|_| Aligned::zeros(taps_channels * pad8(s.c_out))).collect();
+    let shared: Vec<Shared<f32>> = partials.iter_mut().map(|p| Shared::new(p)).collect();
+    map_tiles(sums * parts, s.macs(), |tile| {
+        let (sum, part) = (tile / parts, tile % parts);
+        let mine = &blocks[(part * per_part).min(blocks.len())..((part + 1) * per_part).min(blocks.len())];
+        for step in sum * per_sum..(bands * groups).min((sum + 1) * per_sum) {
+            let (g, b) = (step / bands, step % bands);
+            let image = g * images..s.images.min((g + 1) * images);
+            let row = b * rows..height.min((b + 1) * rows);
+            add_band(s, x, grad_out, (image, row), mine, shared[sum]);
+        }
+    });
+    pack::unpack(s, &partials, &blocks, out);
+}
+
+/// Adds the products of one band of pixels to the partial sum `[block][tap][c_in][width]`.
+fn add_band(
+    s: &ConvShape,
+    x: Input,
+    grad_out: &[f32],
+    (images, rows): (std::ops::Range<usize>, std::ops::Range<usize>),
+    blocks: &[(usize, usize)],
+    partial: Shared<f32>,
+) {
+    let size = MapSize { height: s.height, width: s.width, channels: pad8(s.c_in) };
+    let band = Problem::forward(s).band(images.clone(), rows.clone());
+    let (out_width, out_channels) = (s.out_width(), pad8(s.c_out));
+    let mut pixels = Vec::new();
+    for (k, image) in images.enumerate() {
+        for (i, row) in rows.clone().enumerate() {
+            let from = (k * band.rows + i * s.stride) * band.columns;
+            let to = (image * s.out_height() + row) * out_width;
+            pixels.extend((0..out_width).map(|j| ((from + j * s.stride) * size.channels, (to + j) * out_channels)));
+        }
+    }
+    let mut row_offsets = Vec::new();
+    for tap in 0..s.kernel * s.kernel {
+        let base = (tap / s.kernel * band.columns + tap % s.kernel) * size.channels;
+        row_offsets.extend(base..base + s.c_in);
+    }
+    let real = row_offsets.len();
+    row_offsets.resize(real.next_multiple_of(ROWS_STEP), 0);
+    scratch(band.len(size), |buffer| {
+        band.fill(x, size, buffer);
+        for pixels in pixels.chunks(CHUNK) {
+            for &(start, width) in blocks {
+                let target = partial.at(start * real);
+                let source = buffer.as_ptr();
+                let gradient = grad_out[start..].as_ptr();
+                simd::run(Sweep { source, gradient, pixels, rows: &row_offsets, real, width, target }, width);
+            }
+        }
+    });
+}
+
+/// All (tap, input channel) rows of one block of output channels over one chunk of pixels.
+struct Sweep<'a> {
+    source: *const f32,
+    gradient: *const f32,
+    /// Offsets in the padded source and in the gradient.
+    pixels: &'a [(usize, usize)],
+    rows: &'a [usize],
+    real: usize,
+    width: usize,
+    target: *mut f32,
+}
+
+impl Kernel for Sweep<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: `add_band` made all offsets lie in their buffers; surplus rows read offset 0 and are not stored.
+        unsafe {
+            match (self.width / S::LANES, S::REGISTERS) {
+                (2, 32) => self.sweep::<S, 10, 2>(),
+                (1, 32) => self.sweep::<S, 16, 1>(),
+                (2, 16) => self.sweep::<S, 6, 2>(),
+                (1, 16) => self.sweep::<S, 12, 1>(),
+                (2, _) => self.sweep::<S, 3, 2>(),
+                _ => self.sweep::<S, 6, 1>(),
+            }
+        }
+    }
+}
+
+impl Sweep<'_> {
+    #[inline(always)]
+    unsafe fn sweep<S: Simd, const R: usize, const N: usize>(&self) {
+        for (index, rows) in self.rows[..self.real.next_multiple_of(R)].as_chunks::<R>().0.iter().enumerate() {
+            // SAFETY: as in `run`; only real rows are stored.
+            unsafe {
+                let mut sum = [[S::zero(); N]; R];
+                for &(from, to) in self.pixels {
+                    let (source, gradient) = (self.source.add(from), self.gradient.add(to));
+                    let mut g = [S::zero(); N];
+                    for n in 0..N {
+                        g[n] = S::load(gradient.add(n * S::LANES));
+                    }
+                    for r in 0..R {
+                        let x = S::splat(*source.add(rows[r]));
+                        for n in 0..N {
+                            sum[r][n] = S::fma(x, g[n], sum[r][n]);
+                        }
+                    }
+                }
+                for r in 0..R {
+                    if index * R + r < self.real {
+                        for n in 0..N {
+                            let to = self.target.add(((index * R + r) * N + n) * S::LANES);
+                            S::store(to, S::add(S::load(to), sum[r][n]));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The weight gradient of spikes: for each input channel, the output gradients around its spikes are added up.
+
+use super::super::super::{ConvShape, pad8};
+use super::super::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
+use super::super::simd::{self, Kernel, Simd};
+use super::dense::{Class, Problem};
+use super::lists::{append, transpose8};
+use super::padded::Band;
+use super::{blocks, out_channels, pack};
+
+/// Floats of the gradient of a unit, for one block of channels: 48 KB, in or near the first-level cache.
+const UNIT: usize = 12 << 10;
+/// Numbers of taps that the inner loop is compiled for.
+const TAPS: [usize; 6] = [9, 6, 4, 3, 2, 1];
+
+/// The images and rows (of every parity's grid) whose gradients are in the cache together.
+struct Unit {
+    images: std::ops::Range<usize>,
+    rows: std::ops::Range<usize>,
+    /// For each class: positions in the padded gradient of the spikes, channel by channel.
+    lists: Vec<ChannelLists>,
+}
+
+struct ChannelLists {
+    entries: Vec<u16>,
+    starts: Vec<u32>,
+}
+
+/// The OIHW gradient of the weight.
+pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
+    let problem = Problem::grad_input(s);
+    let blocks = blocks(out_channels(s), 32);
+    let units = units(s, &problem, UNIT / blocks[0].1, spikes);
+    // Units summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
+    let sums = (16 / blocks.len()).clamp(1, units.len());
+    let per_sum = units.len().div_ceil(sums);
+    let rows = s.kernel * s.kernel * s.c_in;
+    let mut partials: Vec<Aligned> = (0..sums).map(|_| Aligned::zeros(rows * out_channels(s))).collect();
+    let shared: Vec<Shared<f32>> = partials.iter_mut().map(|p| Shared::new(p)).collect();
+    tiles(sums * blocks.len(), s.macs() / 4, |tile| {
+        let (sum, block) = (tile / blocks.len(), tile % blocks.len());
+        let (start, width) = blocks[block];
+        for unit in &units[(sum * per_sum).min(units.len())..((sum + 1) * per_sum).min(units.len())] {
+            let band = problem.band(unit.images.clone(), unit.rows.clone());
+            scratch(band.images.len() * band.rows * band.columns * width, |buffer| {
+                band.fill_block(grad_out, problem.src, start, width, buffer);
+                for (class, lists) in problem.classes.iter().zip(&unit.lists) {
+                    let target = shared[sum].at(start * rows);
+                    let taps = taps(class, &band, width, s.c_in);
+                    simd::run(
+                        Gather { gradient: buffer.as_ptr(), lists, taps: &taps, width, c_in: s.c_in, target },
+                        width,
+                    );
+                }
+            });
+        }
+    });
+    pack::unpack(s, &partials, &blocks, out);
+}
+
+/// For each tap: floats from a spike's position to the gradient it meets, and its place in the partial sum.
+fn taps(class: &Class, band: &Band, width: usize, c_in: usize) -> Vec<(usize, usize)> {
+    class.taps.iter().map(|&(dy, dx, tap)| ((dy * band.columns + dx) * width, tap * c_in * width)).collect()
+}
+
+/// Cuts the batch into units and lists their spikes.
+fn units(s: &ConvShape, problem: &Problem, pixels: usize, spikes: &[u8]) -> Vec<Unit> {
+    let (height, _) = problem.grid();
+    let probe = problem.band(0..1, 0..height);
+    let rows = (pixels / probe.columns).saturating_sub(probe.rows - height).clamp(1, height);
+    let images = if rows == height { (pixels / (probe.rows * probe.columns)).clamp(1, s.images) } else { 1 };
+    let (bands, groups) = (height.div_ceil(rows), s.images.div_ceil(images));
+    map_tiles(bands * groups, spikes.len() * 16, |unit| {
+        let (g, b) = (unit / bands, unit % bands);
+        let images = g * images..s.images.min((g + 1) * images);
+        let rows = b * rows..height.min((b + 1) * rows);
+        let band = problem.band(images.clone(), rows.clone());
+        let lists = problem.classes.iter().map(|class| channel_lists(s, class, &band, rows.clone(), spikes)).collect();
+        Unit { images, rows, lists }
+    })
+}
+
+/// The spikes of one class of a unit, channel by channel.
+fn channel_lists(
+    s: &ConvShape,
+    class: &Class,
+    band: &Band,
+    rows: std::ops::Range<usize>,
+    spikes: &[u8],
+) -> ChannelLists {
+    let bytes = pad8(s.c_in) / 8;
+    let rows = rows.start..rows.end.min(class.grid.0);
+    let capacity = band.images.len() * rows.len() * class.grid.1 + 8;
+    let mut loose = vec![0u16; bytes * 8 * capacity];
+    let mut lengths = vec![0usize; bytes * 8];
+    if !class.taps.is_empty() {
+        for (k, image) in band.images.clone().enumerate() {
+            for i in rows.clone() {
+                let y = i * s.stride + class.first.0;
+                let line = &spikes[(image * s.height + y) * s.width * bytes..][..s.width * bytes];
+                let base = (k * band.rows + i - rows.start) * band.columns;
+                for j in (0..class.grid.1).step_by(8) {
+                    let eight = 8.min(class.grid.1 - j);
+                    for m in 0..bytes {
+                        let mut word = 0u64;
+                        for p in 0..eight {
+                            let x = (j + p) * s.stride + class.first.1;
+                            word |= u64::from(line[x * bytes + m]) << (8 * p);
+                        }
+                        for (c, byte) in transpose8(word).to_le_bytes().into_iter().enumerate() {
+                            let c = 8 * m + c;
+                            let at = c * capacity + lengths[c];
+                            lengths[c] += append(byte, (base + j) as u16, &mut loose[at..]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let mut entries = Vec::with_capacity(lengths.iter().sum());
+    let mut starts = vec![0];
+    for (list, length) in loose.chunks_exact(capacity).zip(lengths) {
+        entries.extend_from_slice(&list[..length]);
+        starts.push(entries.len() as u32);
+    }
+    ChannelLists { entries, starts }
+}
+
+/// All input channels of one class of a unit against one block of output channels.
+struct Gather<'a> {
+    gradient: *const f32,
+    lists: &'a ChannelLists,
+    taps: &'a [(usize, usize)],
+    width: usize,
+    c_in: usize,
+    target: *mut f32,
+}
+
+impl Kernel for Gather<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let wide = S::REGISTERS == 32;
+        // SAFETY: passed on; the widths are those of `blocks`.
+        unsafe {
+            match self.width / S::LANES {
+                4 => self.channels::<S, 4>(if wide { 6 } else { 3 }),
+                2 => self.channels::<S, 2>(if wide { 9 } else { 6 }),
+                _ => self.channels::<S, 1>(9),
+            }
+        }
+    }
+}
+
+impl Gather<'_> {
+    #[inline(always)]
+    unsafe fn channels<S: Simd, const N: usize>(&self, most: usize) {
+        let mut taps = self.taps;
+        while !taps.is_empty() {
+            let n = TAPS.into_iter().find(|&n| n <= most.min(taps.len())).unwrap_or(1);
+            // SAFETY: passed on.
+            unsafe {
+                match n {
+                    9 => self.add::<S, N, 9>(taps),
+                    6 => self.add::<S, N, 6>(taps),
+                    4 => self.add::<S, N, 4>(taps),
+                    3 => self.add::<S, N, 3>(taps),
+                    2 => self.add::<S, N, 2>(taps),
+                    _ => self.add::<S, N, 1>(taps),
+                }
+            }
+            taps = &taps[n..];
+        }
+    }
+
+    /// `K` taps by `N` vectors of output channels in registers, for each input channel.
+    #[inline(always)]
+    unsafe fn add<S: Simd, const N: usize, const K: usize>(&self, taps: &[(usize, usize)]) {
+        for c in 0..self.c_in {
+            let entries = &self.lists.entries[self.lists.starts[c] as usize..self.lists.starts[c + 1] as usize];
+            // SAFETY: entries are pixels of the grid, and each tap stays within the padded gradient around it; the tile
+            // owns this block of the partial sum.
+            unsafe {
+                let mut sum = [[S::zero(); N]; K];
+                let mut offsets = [0; K];
+                for k in 0..K {
+                    offsets[k] = taps[k].0;
+                }
+                for &entry in entries {
+                    let from = self.gradient.add(entry as usize * N * S::LANES);
+                    for k in 0..K {
+                        for n in 0..N {
+                            sum[k][n] = S::add(sum[k][n], S::load(from.add(offsets[k] + n * S::LANES)));
+                        }
+                    }
+                }
+                for k in 0..K {
+                    let to = self.target.add(taps[k].1 + c * N * S::LANES);
+                    for n in 0..N {
+                        let to = to.add(n * S::LANES);
+                        S::store(to, S::add(S::load(to), sum[k][n]));
+                    }
+                }
+            }
+        }
+    }
+}

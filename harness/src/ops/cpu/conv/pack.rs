@@ -1,0 +1,116 @@
+//! Weights from OIHW to the order in which a kernel reads them.
+
+use super::super::parallel::{Aligned, Shared, tiles};
+use super::ConvShape;
+use std::ops::Range;
+
+/// An OIHW weight read as `[tap][src][dst]`: forward sums over the inputs, the input's gradient over the outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    data: &'a [f32],
+    src_stride: usize,
+    dst_stride: usize,
+}
+
+impl<'a> Weights<'a> {
+    /// From input channels to output channels.
+    pub(super) fn forward(s: &ConvShape, data: &'a [f32]) -> Self {
+        let kk = s.kernel * s.kernel;
+        Self { data, src_stride: kk, dst_stride: s.c_in * kk }
+    }
+
+    /// From output channels to input channels.
+    pub(super) fn transposed(s: &ConvShape, data: &'a [f32]) -> Self {
+        let kk = s.kernel * s.kernel;
+        Self { data, src_stride: s.c_in * kk, dst_stride: kk }
+    }
+
+    /// Writes `[tap][src][width]` for the given taps, sources and destinations, zeros beyond `dst`.
+    pub(super) fn pack(&self, taps: &[usize], src: Range<usize>, dst: Range<usize>, width: usize, out: &mut [f32]) {
+        let (n, count) = (src.len(), dst.len());
+        if taps.is_empty() {
+            return;
+        }
+        if count < width {
+            out[..taps.len() * n * width].fill(0.0);
+        }
+        if self.dst_stride < self.src_stride {
+            // Destinations lie side by side: whole rows at a time.
+            for (i, c) in src.enumerate() {
+                for (t, &tap) in taps.iter().enumerate() {
+                    let row = &mut out[(t * n + i) * width..][..count];
+                    let from = &self.data[c * self.src_stride + dst.start * self.dst_stride + tap..];
+                    for (w, x) in row.iter_mut().zip(from.iter().step_by(self.dst_stride)) {
+                        *w = *x;
+                    }
+                }
+            }
+            return;
+        }
+        // A transposition: 16 destinations by some 144 (source, tap) pairs pass through a block of memory that the
+        // first-level cache holds, whatever the strides.
+        let mut block = vec![[0.0f32; 16]; BLOCK.max(taps.len())];
+        let sources = (BLOCK / taps.len()).max(1);
+        for first in (0..n).step_by(sources) {
+            let sources = first..n.min(first + sources);
+            for j in (0..count).step_by(16) {
+                let lanes = 16.min(count - j);
+                for lane in 0..lanes {
+                    let from = &self.data[(dst.start + j + lane) * self.dst_stride + src.start * self.src_stride..];
+                    for (i, to) in sources.clone().zip(block.chunks_exact_mut(taps.len())) {
+                        let from = &from[i * self.src_stride..];
+                        for (to, &tap) in to.iter_mut().zip(taps) {
+                            to[lane] = from[tap];
+                        }
+                    }
+                }
+                for (i, rows) in sources.clone().zip(block.chunks_exact(taps.len())) {
+                    for (t, row) in rows.iter().enumerate() {
+                        out[(t * n + i) * width + j..][..lanes].copy_from_slice(&row[..lanes]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// (source, tap) pairs of a transposition block: 9 KB.
+const BLOCK: usize = 144;
+
+/// Sums the partial weight gradients, each `[block][tap][c_in][width]`, in order, into the OIHW `out`.
+pub(super) fn unpack(s: &ConvShape, partials: &[Aligned], blocks: &[(usize, usize)], out: &mut [f32]) {
+    let (kk, c_in) = (s.kernel * s.kernel, s.c_in);
+    let rows = kk * c_in;
+    let target = Shared::new(out);
+    tiles(blocks.len(), out.len() * partials.len() * 4, |b| {
+        let (start, width) = blocks[b];
+        let count = width.min(s.c_out.saturating_sub(start));
+        // SAFETY: output channels of a block are its own rows of `out`.
+        let out = unsafe { target.slice(start.min(s.c_out) * rows, count * rows) };
+        let mut block = vec![[0.0f32; 16]; BLOCK.max(kk)];
+        let sources = (BLOCK / kk).max(1);
+        for first in (0..c_in).step_by(sources) {
+            let sources = first..c_in.min(first + sources);
+            for j in (0..count).step_by(16) {
+                let lanes = 16.min(count - j);
+                for (c, block) in sources.clone().zip(block.chunks_exact_mut(kk)) {
+                    for (tap, sum) in block.iter_mut().enumerate() {
+                        let at = start * rows + (tap * c_in + c) * width + j;
+                        sum[..lanes].copy_from_slice(&partials[0][at..at + lanes]);
+                        for partial in &partials[1..] {
+                            for (s, p) in sum[..lanes].iter_mut().zip(&partial[at..]) {
+                                *s += p;
+                            }
+                        }
+                    }
+                }
+                for lane in 0..lanes {
+                    let to = &mut out[(j + lane) * rows + first * kk..][..sources.len() * kk];
+                    for (to, sums) in to.iter_mut().zip(&block) {
+                        *to = sums[lane];
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,99 @@
+//! A band of the input with zeros around it, so that inner loops need no borders.
+
+use super::super::super::Input;
+use std::ops::Range;
+
+/// Which part of a map lies in the buffer, and where.
+pub(super) struct Band {
+    /// Images of the map.
+    pub images: Range<usize>,
+    /// Source row of the first padded row; may lie outside.
+    pub row: isize,
+    /// Padded rows an image.
+    pub rows: usize,
+    /// Source column of the first padded column.
+    pub column: isize,
+    /// Padded columns.
+    pub columns: usize,
+}
+
+/// Height, width and padded channels of a map.
+#[derive(Clone, Copy)]
+pub(super) struct MapSize {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+impl Band {
+    /// Floats of the buffer.
+    pub(super) fn len(&self, size: MapSize) -> usize {
+        self.images.len() * self.rows * self.columns * size.channels
+    }
+
+    /// Copies the band of `x` to `buffer` as f32, zeros where it leaves the map.
+    pub(super) fn fill(&self, x: Input, size: MapSize, buffer: &mut [f32]) {
+        let c = size.channels;
+        self.lines(size, c, buffer, |from, middle| match x {
+            Input::Map(map) => middle.copy_from_slice(&map[from..from + middle.len()]),
+            Input::Spikes(spikes) => expand(&spikes[from / 8..(from + middle.len()) / 8], middle),
+        });
+    }
+
+    /// The same for `width` channels of a map from `start` on.
+    pub(super) fn fill_block(&self, map: &[f32], size: MapSize, start: usize, width: usize, buffer: &mut [f32]) {
+        self.lines(size, width, buffer, |from, middle| {
+            let pixels = map[from..].chunks(size.channels);
+            for (to, from) in middle.chunks_exact_mut(width).zip(pixels) {
+                to.copy_from_slice(&from[start..start + width]);
+            }
+        });
+    }
+
+    /// The same for bit-packed spikes as they are; `size.channels` is in bytes.
+    pub(super) fn fill_bytes(&self, spikes: &[u8], size: MapSize, buffer: &mut [u8]) {
+        self.lines(size, size.channels, buffer, |from, middle| {
+            middle.copy_from_slice(&spikes[from..from + middle.len()]);
+        });
+    }
+
+    /// Zeros the border and calls `copy` with the map's offset and the inner part of each line of `c` channels a pixel.
+    fn lines<T: Copy + Default>(&self, size: MapSize, c: usize, buffer: &mut [T], copy: impl Fn(usize, &mut [T])) {
+        let first = (-self.column).clamp(0, self.columns as isize) as usize;
+        let start = self.column.max(0) as usize;
+        let count = (self.columns - first).min(size.width.saturating_sub(start));
+        let lines = self.images.len() * self.rows;
+        for (k, line) in buffer[..lines * self.columns * c].chunks_exact_mut(self.columns * c).enumerate() {
+            let (image, y) = (self.images.start + k / self.rows, self.row + (k % self.rows) as isize);
+            if y < 0 || y as usize >= size.height {
+                line.fill(T::default());
+                continue;
+            }
+            line[..first * c].fill(T::default());
+            line[(first + count) * c..].fill(T::default());
+            let from = ((image * size.height + y as usize) * size.width + start) * size.channels;
+            copy(from, &mut line[first * c..(first + count) * c]);
+        }
+    }
+}
+
+/// Bits to 0.0 and 1.0.
+pub(super) fn expand(spikes: &[u8], out: &mut [f32]) {
+    for (byte, lanes) in spikes.iter().zip(out.as_chunks_mut::<8>().0) {
+        *lanes = BYTES[*byte as usize];
+    }
+}
+
+static BYTES: [[f32; 8]; 256] = {
+    let mut table = [[0.0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut k = 0;
+        while k < 8 {
+            table[byte][k] = ((byte >> k) & 1) as f32;
+            k += 1;
+        }
+        byte += 1;
+    }
+    table
+};

@@ -1,0 +1,131 @@
+//! Batch norm, shortcut and LIF neurons in one pass over the maps; backward recomputes the membrane.
+
+mod backward;
+mod current;
+mod forward;
+mod relu;
+
+pub use super::super::Reset;
+pub use backward::backward;
+pub use forward::forward;
+pub use relu::{relu_backward, relu_forward};
+
+/// A map with its batch norm folded: `scale[c]·map + shift[c]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Branch<'a> {
+    /// Channel-last rows.
+    pub map: &'a [f32],
+    /// One a padded channel; 0 in the padding.
+    pub scale: &'a [f32],
+    /// One a padded channel; 0 in the padding.
+    pub shift: &'a [f32],
+}
+
+/// What is added to the main branch's current.
+#[derive(Clone, Copy, Debug)]
+pub enum Shortcut<'a> {
+    /// Nothing.
+    None,
+    /// Bit-packed spikes.
+    Spikes(&'a [u8]),
+    /// A map as it is.
+    Map(&'a [f32]),
+    /// A map through its own norm.
+    Branch(Branch<'a>),
+}
+
+/// The neurons: `T·positions` rows, t slowest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LifShape {
+    /// T.
+    pub time_steps: usize,
+    /// B·H·W.
+    pub positions: usize,
+    /// Padded channels.
+    pub channels: usize,
+    /// Decay: `u[t] = tau·u[t-1]·… + I[t]`.
+    pub tau: f32,
+    /// Threshold: a spike where `u >= v_th`.
+    pub v_th: f32,
+    /// What a spike does to the membrane.
+    pub reset: Reset,
+    /// Whether the gradient stops at the reset.
+    pub detach_reset: bool,
+}
+
+impl LifShape {
+    /// Floats of a map with all time steps.
+    fn len(&self) -> usize {
+        self.time_steps * self.positions * self.channels
+    }
+
+    /// Positions of a tile, and the number of tiles: some 64 KB of current each, cut by shape alone.
+    fn tiles(&self) -> (usize, usize) {
+        let each = ((1 << 14) / (self.channels * self.time_steps)).clamp(1, self.positions.max(1));
+        (each, self.positions.div_ceil(each))
+    }
+
+    /// Panics unless the branches and the output have this shape; returns whether the current is the same at every t.
+    fn check(&self, main: &Branch, shortcut: &Shortcut, out: usize) -> bool {
+        assert!(self.channels > 0 && self.channels.is_multiple_of(8), "channels are padded to 8: {self:?}");
+        assert_eq!(out, self.len(), "one value a neuron and time step: {self:?}");
+        check(main, shortcut, self.channels, self.len());
+        let broadcast = main.map.len() != self.len();
+        assert!(
+            !broadcast || main.map.len() == self.positions * self.channels,
+            "the main map has T·positions or positions rows: {self:?}"
+        );
+        broadcast
+    }
+}
+
+/// Panics unless coefficients have `channels` elements and the shortcut `len` values.
+fn check(main: &Branch, shortcut: &Shortcut, channels: usize, len: usize) {
+    let branch =
+        |b: &Branch| assert!(b.scale.len() == channels && b.shift.len() == channels, "{channels} coefficients");
+    branch(main);
+    let values = match shortcut {
+        Shortcut::None => len,
+        Shortcut::Spikes(spikes) => spikes.len() * 8,
+        Shortcut::Map(map) => map.len(),
+        Shortcut::Branch(b) => {
+            branch(b);
+            b.map.len()
+        }
+    };
+    assert_eq!(values, len, "the shortcut has a value for each current");
+}
+
+/// Sums over all rows, one a padded channel: what the norms' and affine parameters' gradients need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelSums {
+    /// Σ gradient of the current.
+    pub grad: Vec<f64>,
+    /// Σ gradient · main map.
+    pub grad_main: Vec<f64>,
+    /// Σ gradient · shortcut map; zeros unless the shortcut is a [`Shortcut::Branch`].
+    pub grad_shortcut: Vec<f64>,
+}
+
+impl ChannelSums {
+    fn zeros(channels: usize) -> Self {
+        Self { grad: vec![0.0; channels], grad_main: vec![0.0; channels], grad_shortcut: vec![0.0; channels] }
+    }
+
+    /// Adds up the tiles' sums in order.
+    fn total(channels: usize, tiles: Vec<Self>) -> Self {
+        let mut total = Self::zeros(channels);
+        for tile in tiles {
+            for (to, from) in [
+                (&mut total.grad, tile.grad),
+                (&mut total.grad_main, tile.grad_main),
+                (&mut total.grad_shortcut, tile.grad_shortcut),
+            ] {
+                for (t, f) in to.iter_mut().zip(from) {
+                    *t += f;
+                }
+            }
+        }
+        total
+    }
+}

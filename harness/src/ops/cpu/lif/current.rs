@@ -1,0 +1,127 @@
+//! The current of a vector of neurons, compiled once for each kind of shortcut.
+
+use super::super::simd::Simd;
+use super::{Branch, LifShape, Reset, Shortcut};
+
+/// A kind of shortcut. `at` is an offset in the map, `c` the channel.
+///
+/// # Safety
+/// Every method: as [`Simd`]; and `at + LANES` lies in the map, `c + LANES` in the coefficients, which [`super::check`]
+/// has seen to be as long as the main branch's.
+pub(super) trait Extra: Copy + Send + Sync {
+    /// Whether [`Extra::value`] is wanted for the sums.
+    const SUMMED: bool = false;
+    /// Adds the shortcut's values to the current.
+    unsafe fn add<S: Simd>(self, at: usize, c: usize, current: S::V) -> S::V;
+    /// The raw map of a branch.
+    #[inline(always)]
+    unsafe fn value<S: Simd>(self, _at: usize) -> S::V {
+        // SAFETY: the caller's (in all blocks here).
+        unsafe { S::zero() }
+    }
+}
+
+impl Extra for () {
+    #[inline(always)]
+    unsafe fn add<S: Simd>(self, _at: usize, _c: usize, current: S::V) -> S::V {
+        current
+    }
+}
+
+/// Bit-packed spikes.
+#[derive(Clone, Copy)]
+pub(super) struct Spikes<'a>(&'a [u8]);
+
+impl Extra for Spikes<'_> {
+    #[inline(always)]
+    unsafe fn add<S: Simd>(self, at: usize, _c: usize, current: S::V) -> S::V {
+        unsafe { S::add(current, S::load_bits(self.0.as_ptr().add(at / 8))) }
+    }
+}
+
+/// A map as it is.
+#[derive(Clone, Copy)]
+pub(super) struct Map<'a>(&'a [f32]);
+
+impl Extra for Map<'_> {
+    #[inline(always)]
+    unsafe fn add<S: Simd>(self, at: usize, _c: usize, current: S::V) -> S::V {
+        unsafe { S::add(current, S::load(self.0.as_ptr().add(at))) }
+    }
+}
+
+impl Extra for Branch<'_> {
+    const SUMMED: bool = true;
+    #[inline(always)]
+    unsafe fn add<S: Simd>(self, at: usize, c: usize, current: S::V) -> S::V {
+        unsafe { S::add(current, self.scaled::<S>(at, c)) }
+    }
+    #[inline(always)]
+    unsafe fn value<S: Simd>(self, at: usize) -> S::V {
+        unsafe { S::load(self.map.as_ptr().add(at)) }
+    }
+}
+
+impl Branch<'_> {
+    /// `scale·map + shift`, never fused: the same spikes on every machine.
+    ///
+    /// # Safety
+    /// As [`Extra`]'s.
+    #[inline(always)]
+    pub(super) unsafe fn scaled<S: Simd>(&self, at: usize, c: usize) -> S::V {
+        unsafe {
+            let (x, scale) = (S::load(self.map.as_ptr().add(at)), S::load(self.scale.as_ptr().add(c)));
+            S::add(S::mul(scale, x), S::load(self.shift.as_ptr().add(c)))
+        }
+    }
+}
+
+/// The neuron's constants as vectors.
+#[derive(Clone, Copy)]
+pub(super) struct Neuron<S: Simd> {
+    pub tau: S::V,
+    pub v_th: S::V,
+    pub zero: S::V,
+    pub hard: bool,
+}
+
+impl<S: Simd> Neuron<S> {
+    /// # Safety
+    /// As [`Simd`] (here and below).
+    #[inline(always)]
+    pub(super) unsafe fn new(l: &LifShape) -> Self {
+        let hard = l.reset == Reset::Hard;
+        unsafe { Self { tau: S::splat(l.tau), v_th: S::splat(l.v_th), zero: S::zero(), hard } }
+    }
+
+    /// `tau·u + current`, rounded after each operation.
+    #[inline(always)]
+    pub(super) unsafe fn charge(&self, u: S::V, current: S::V) -> S::V {
+        unsafe { S::add(S::mul(self.tau, u), current) }
+    }
+
+    /// The membrane after the reset of those that fire.
+    #[inline(always)]
+    pub(super) unsafe fn discharge(&self, u: S::V) -> S::V {
+        unsafe {
+            let after = if self.hard { self.zero } else { S::sub(u, self.v_th) };
+            S::at_least(u, self.v_th, after, u)
+        }
+    }
+}
+
+/// A function to compile for each kind of shortcut.
+pub(super) trait WithExtra {
+    type Output;
+    fn call<X: Extra>(self, extra: X) -> Self::Output;
+}
+
+/// Calls `f` with the concrete shortcut.
+pub(super) fn with_extra<F: WithExtra>(shortcut: &Shortcut, f: F) -> F::Output {
+    match *shortcut {
+        Shortcut::None => f.call(()),
+        Shortcut::Spikes(spikes) => f.call(Spikes(spikes)),
+        Shortcut::Map(map) => f.call(Map(map)),
+        Shortcut::Branch(branch) => f.call(branch),
+    }
+}

@@ -1,0 +1,69 @@
+use super::super::parallel::{Shared, tiles};
+use super::super::simd::{self, Kernel, Simd};
+use super::current::{Extra, Neuron, WithExtra, with_extra};
+use super::{Branch, LifShape, Shortcut};
+use std::ops::Range;
+
+/// The spikes of the current `main + shortcut`, as bits. A `main.map` of `positions` rows is the current at every t.
+///
+/// # Panics
+/// If a slice does not fit the shape.
+pub fn forward(l: &LifShape, main: &Branch, shortcut: &Shortcut, spikes: &mut [u8]) {
+    let broadcast = l.check(main, shortcut, spikes.len() * 8);
+    with_extra(shortcut, Forward { l, main, broadcast, spikes });
+}
+
+struct Forward<'a> {
+    l: &'a LifShape,
+    main: &'a Branch<'a>,
+    broadcast: bool,
+    spikes: &'a mut [u8],
+}
+
+impl WithExtra for Forward<'_> {
+    type Output = ();
+    fn call<X: Extra>(self, extra: X) {
+        let (each, n) = self.l.tiles();
+        let spikes = Shared::new(self.spikes);
+        let Self { l, main, broadcast, .. } = self;
+        tiles(n, l.len() * 4, |tile| {
+            let positions = tile * each..l.positions.min((tile + 1) * each);
+            simd::run(Tile { l, main, broadcast, extra, positions, spikes }, l.channels);
+        });
+    }
+}
+
+struct Tile<'a, X> {
+    l: &'a LifShape,
+    main: &'a Branch<'a>,
+    broadcast: bool,
+    extra: X,
+    positions: Range<usize>,
+    spikes: Shared<u8>,
+}
+
+impl<X: Extra> Kernel for Tile<'_, X> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let l = self.l;
+        let plane = l.positions * l.channels;
+        // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels are a
+        // multiple of the lanes; the tile owns the spikes of its positions.
+        unsafe {
+            let neuron = Neuron::<S>::new(l);
+            for position in self.positions.clone() {
+                for c in (0..l.channels).step_by(S::LANES) {
+                    let start = position * l.channels + c;
+                    let mut u = neuron.zero;
+                    for at in (start..start + l.time_steps * plane).step_by(plane) {
+                        let current = self.main.scaled::<S>(if self.broadcast { start } else { at }, c);
+                        u = neuron.charge(u, self.extra.add::<S>(at, c, current));
+                        S::store_bits(self.spikes.at(at / 8), u, neuron.v_th);
+                        u = neuron.discharge(u);
+                    }
+                }
+            }
+        }
+    }
+}

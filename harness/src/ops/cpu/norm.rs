@@ -1,0 +1,121 @@
+//! Batch normalisation's statistics and backward pass; its forward is folded into the LIF kernel as a scale and a shift.
+
+use super::parallel::{Shared, map_tiles, tiles};
+use super::simd::{self, Kernel, Simd};
+
+/// Floats of a chunk: sums are taken chunk by chunk, so that they do not depend on the threads.
+const CHUNK: usize = 1 << 15;
+
+/// Mean and biased variance of each padded channel over all rows of a map.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// The mean.
+    pub mean: Vec<f64>,
+    /// The biased variance (divided by n).
+    pub variance: Vec<f64>,
+}
+
+/// Rows of a chunk, and how many chunks `rows` rows of `channels` make.
+pub(super) fn chunks(rows: usize, channels: usize) -> (usize, usize) {
+    let each = (CHUNK / channels).max(1);
+    (each, rows.div_ceil(each))
+}
+
+/// Mean and biased variance of each of `channels` (padded) over the rows of `map`, summed in f64.
+pub fn statistics(map: &[f32], channels: usize) -> Statistics {
+    let rows = map.len() / channels;
+    let (each, n) = chunks(rows, channels);
+    let sums = map_tiles(n, map.len(), |chunk| {
+        let rows = &map[chunk * each * channels..rows.min((chunk + 1) * each) * channels];
+        simd::run(Moments { rows, channels }, 8)
+    });
+    let mut total = vec![0.0; 2 * channels];
+    for sum in &sums {
+        for (t, s) in total.iter_mut().zip(sum) {
+            *t += s;
+        }
+    }
+    let n = rows.max(1) as f64;
+    let shifted: Vec<f64> = total[..channels].iter().map(|sum| sum / n).collect();
+    let variance = (0..channels).map(|c| (total[channels + c] / n - shifted[c] * shifted[c]).max(0.0)).collect();
+    Statistics { mean: shifted, variance }
+}
+
+/// Sums and sums of squares of some rows, f64: `[2, channels]`.
+struct Moments<'a> {
+    rows: &'a [f32],
+    channels: usize,
+}
+
+impl Kernel for Moments<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Vec<f64> {
+        let mut sums = vec![0.0; 2 * self.channels];
+        let (first, second) = sums.split_at_mut(self.channels);
+        for c in (0..self.channels).step_by(8) {
+            let (mut a, mut b) = ([0.0f64; 8], [0.0f64; 8]);
+            for row in self.rows.chunks_exact(self.channels) {
+                let x: &[f32; 8] = row[c..].first_chunk().expect("channels are padded to 8");
+                for k in 0..8 {
+                    let x = f64::from(x[k]);
+                    a[k] += x;
+                    b[k] += x * x;
+                }
+            }
+            first[c..c + 8].copy_from_slice(&a);
+            second[c..c + 8].copy_from_slice(&b);
+        }
+        sums
+    }
+}
+
+/// The coefficients of the batch norm's backward pass, one a padded channel: `grad_in = k1·grad + k2·map + k3`.
+#[derive(Clone, Copy, Debug)]
+pub struct Coefficients<'a> {
+    /// Times the gradient of the normalised output.
+    pub k1: &'a [f32],
+    /// Times the input of the norm.
+    pub k2: &'a [f32],
+    /// Added.
+    pub k3: &'a [f32],
+}
+
+/// Turns `grad`, the gradient of the norm's output, into that of its input `map`, in place.
+///
+/// # Panics
+/// If `grad` and `map` differ in length or the coefficients do.
+pub fn norm_backward(k: &Coefficients, map: &[f32], grad: &mut [f32]) {
+    let channels = k.k1.len();
+    assert!(k.k2.len() == channels && k.k3.len() == channels, "three coefficients a channel");
+    assert_eq!(map.len(), grad.len(), "the gradient has the map's shape");
+    let rows = map.len() / channels;
+    let (each, n) = chunks(rows, channels);
+    let target = Shared::new(grad);
+    tiles(n, map.len(), |chunk| {
+        let range = chunk * each * channels..rows.min((chunk + 1) * each) * channels;
+        // SAFETY: chunks are disjoint ranges of `grad`.
+        let grad = unsafe { target.slice(range.start, range.len()) };
+        simd::run(Affine { k, map: &map[range], grad }, 8);
+    });
+}
+
+struct Affine<'a> {
+    k: &'a Coefficients<'a>,
+    map: &'a [f32],
+    grad: &'a mut [f32],
+}
+
+impl Kernel for Affine<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.k.k1.len();
+        for (grad, map) in self.grad.chunks_exact_mut(channels).zip(self.map.chunks_exact(channels)) {
+            let k = self.k.k1.iter().zip(self.k.k2).zip(self.k.k3);
+            for ((g, x), ((k1, k2), k3)) in grad.iter_mut().zip(map).zip(k) {
+                *g = k1 * *g + k2 * x + k3;
+            }
+        }
+    }
+}

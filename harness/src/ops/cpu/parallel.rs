@@ -1,0 +1,109 @@
+//! Fixed tiles on rayon's pool, and scratch memory that threads keep.
+
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Below this many elementary operations a loop stays on its thread: waking another costs about 10 µs.
+const SERIAL_WORK: usize = 1 << 18;
+
+/// Runs `f(i)` for `i` in `0..n`, on the pool when `work` (operations of the whole loop) is worth it.
+pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
+    if n > 1 && work >= SERIAL_WORK && rayon::current_num_threads() > 1 {
+        (0..n).into_par_iter().with_max_len(1).for_each(f);
+    } else {
+        (0..n).for_each(f);
+    }
+}
+
+/// Like [`tiles`], and returns what `f` returns, in order.
+pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
+    if n > 1 && work >= SERIAL_WORK && rayon::current_num_threads() > 1 {
+        (0..n).into_par_iter().with_max_len(1).map(f).collect()
+    } else {
+        (0..n).map(f).collect()
+    }
+}
+
+/// A pointer that tiles share. Each use must argue that tiles touch disjoint parts.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<T>(*mut T);
+
+// SAFETY: it is only a pointer; the users of `at` keep tiles disjoint.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(super) fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr())
+    }
+
+    /// The pointer `offset` elements on.
+    pub(super) fn at(self, offset: usize) -> *mut T {
+        self.0.wrapping_add(offset)
+    }
+
+    /// The elements `start..start + len` as a slice.
+    ///
+    /// # Safety
+    /// They lie in the slice this was made from, and no other tile touches them while the result lives.
+    pub(super) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+/// One cache line; vectors of it give memory in which no vector load crosses a line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// f32 memory aligned to cache lines.
+pub(super) struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Aligned {
+    /// `len` zeros.
+    pub(super) fn zeros(len: usize) -> Self {
+        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+
+    /// Makes room for `len` floats of any content.
+    fn grow(&mut self, len: usize) {
+        if self.lines.len() < len.div_ceil(16) {
+            self.lines.resize(len.div_ceil(16), Line([0.0; 16]));
+        }
+        self.len = len;
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `lines` holds at least `len` floats, and `Line` is plain f32s.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+thread_local! {
+    static SPARE: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with `len` floats of any content. The memory is kept by the thread: fresh pages cost more than small kernels.
+pub(super) fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // Taken out while in use: `f` may run another tile of the pool on this thread, or ask again.
+    let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Aligned::zeros(0));
+    memory.grow(len);
+    let result = f(&mut memory);
+    SPARE.with_borrow_mut(|spare| spare.push(memory));
+    result
+}

@@ -1,0 +1,299 @@
+//! Vector code written once, instantiated for AVX-512, AVX2+FMA and any machine.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A vector of f32 lanes.
+///
+/// # Safety
+/// Every method may only run on a CPU with the implementation's instructions, and be inlined into a function that
+/// enables them: both hold inside [`Kernel::run`] when called by [`run`].
+pub(super) trait Simd: Copy + Send + Sync + 'static {
+    type V: Copy;
+    const LANES: usize;
+    /// Architectural vector registers; fewer than 16 stands for vectors that take two.
+    const REGISTERS: usize;
+    unsafe fn zero() -> Self::V;
+    unsafe fn splat(x: f32) -> Self::V;
+    /// # Safety
+    /// `p` is readable for `LANES` floats.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` is writable for `LANES` floats.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b + c`, fused where the machine does it.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// Lane by lane: `yes` where `x >= bound`, else `no`.
+    unsafe fn at_least(x: Self::V, bound: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// Writes `LANES` bits: whether `x >= bound`.
+    ///
+    /// # Safety
+    /// `to` is writable for `LANES / 8` bytes.
+    unsafe fn store_bits(to: *mut u8, x: Self::V, bound: Self::V);
+    /// 0.0 and 1.0 from `LANES` bits.
+    ///
+    /// # Safety
+    /// `from` is readable for `LANES / 8` bytes.
+    unsafe fn load_bits(from: *const u8) -> Self::V;
+}
+
+/// Plain Rust, 8 lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+macro_rules! lanewise {
+    ($f:expr, $($x:ident),+) => {{
+        let mut out = [0.0; 8];
+        for k in 0..8 {
+            out[k] = $f($($x[k]),+);
+        }
+        out
+    }};
+}
+
+impl Simd for Portable {
+    type V = [f32; 8];
+    const LANES: usize = 8;
+    const REGISTERS: usize = 8;
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 8] {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 8] {
+        // SAFETY: the caller's.
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 8]) {
+        // SAFETY: the caller's.
+        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| a + b, a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| a - b, a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32, c: f32| a * b + c, a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| a * b, a, b)
+    }
+    #[inline(always)]
+    unsafe fn at_least(x: [f32; 8], bound: [f32; 8], yes: [f32; 8], no: [f32; 8]) -> [f32; 8] {
+        lanewise!(|x: f32, bound: f32, yes: f32, no: f32| if x >= bound { yes } else { no }, x, bound, yes, no)
+    }
+    #[inline(always)]
+    unsafe fn store_bits(to: *mut u8, x: [f32; 8], bound: [f32; 8]) {
+        // SAFETY: the caller's.
+        unsafe { *to = (0..8).fold(0, |bits, k| bits | (u8::from(x[k] >= bound[k]) << k)) }
+    }
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u8) -> [f32; 8] {
+        // SAFETY: the caller's.
+        let byte = u32::from(unsafe { *from });
+        let mut out = [0.0; 8];
+        for (k, x) in out.iter_mut().enumerate() {
+            *x = ((byte >> k) & 1) as f32;
+        }
+        out
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    macro_rules! x86_simd {
+        ($name:ident, $v:ty, $lanes:expr, $registers:expr, $zero:ident $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident, { $($bits:item)* }) => {
+            #[derive(Clone, Copy)]
+            pub(crate) struct $name;
+            // SAFETY of each block: the trait's contract, the CPU has the instructions and pointers are valid.
+            impl Simd for $name {
+                type V = $v;
+                const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
+                #[inline(always)]
+                unsafe fn zero() -> $v {
+                    unsafe { $zero() }
+                }
+                #[inline(always)]
+                unsafe fn splat(x: f32) -> $v {
+                    unsafe { $splat(x) }
+                }
+                #[inline(always)]
+                unsafe fn load(p: *const f32) -> $v {
+                    unsafe { $load(p) }
+                }
+                #[inline(always)]
+                unsafe fn store(p: *mut f32, v: $v) {
+                    unsafe { $store(p, v) }
+                }
+                #[inline(always)]
+                unsafe fn add(a: $v, b: $v) -> $v {
+                    unsafe { $add(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn sub(a: $v, b: $v) -> $v {
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
+                    unsafe { $fma(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn mul(a: $v, b: $v) -> $v {
+                    unsafe { $mul(a, b) }
+                }
+                $($bits)*
+            }
+        };
+    }
+    x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
+        _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps, {
+        #[inline(always)]
+        unsafe fn at_least(x: __m256, bound: __m256, yes: __m256, no: __m256) -> __m256 {
+            unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GE_OQ>(x, bound)) }
+        }
+        #[inline(always)]
+        unsafe fn store_bits(to: *mut u8, x: __m256, bound: __m256) {
+            unsafe { *to = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x, bound)) as u8 }
+        }
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u8) -> __m256 {
+            unsafe {
+                let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+                let set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(i32::from(*from)), lanes), lanes);
+                _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(1.0))
+            }
+        }
+    });
+    x86_simd!(Avx512, __m512, 16, 32, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps
+        _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps, {
+        #[inline(always)]
+        unsafe fn at_least(x: __m512, bound: __m512, yes: __m512, no: __m512) -> __m512 {
+            unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, bound), no, yes) }
+        }
+        #[inline(always)]
+        unsafe fn store_bits(to: *mut u8, x: __m512, bound: __m512) {
+            unsafe { to.cast::<u16>().write_unaligned(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, bound)) }
+        }
+        #[inline(always)]
+        unsafe fn load_bits(from: *const u8) -> __m512 {
+            unsafe { _mm512_maskz_mov_ps(from.cast::<u16>().read_unaligned(), _mm512_set1_ps(1.0)) }
+        }
+    });
+}
+
+/// An inner loop, generic over the vector. `run` and all it calls must be `#[inline(always)]`.
+pub(super) trait Kernel {
+    type Output;
+    /// # Safety
+    /// The CPU has the instructions of `S`, and the caller enables them.
+    unsafe fn run<S: Simd>(self) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,bmi1,bmi2,popcnt")]
+unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller has checked the CPU.
+    unsafe { kernel.run::<x86::Avx512>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
+unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller has checked the CPU.
+    unsafe { kernel.run::<x86::Avx2>() }
+}
+
+/// Runs `kernel` with the widest vector that the machine has and that divides `lanes_divide` floats.
+pub(super) fn run<K: Kernel>(kernel: K, lanes_divide: usize) -> K::Output {
+    match level() {
+        // SAFETY: `level` has seen these features on this CPU.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if lanes_divide.is_multiple_of(16) => unsafe { run_avx512(kernel) },
+        // SAFETY: as above; AVX-512 implies AVX2 and FMA here.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx2 => unsafe { run_avx2(kernel) },
+        // SAFETY: `Portable` needs no instructions.
+        _ => unsafe { kernel.run::<Portable>() },
+    }
+}
+
+/// The instructions that kernels use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Any machine's.
+    Portable = 1,
+    /// AVX2 and FMA.
+    Avx2 = 2,
+    /// AVX-512 F, VL, BW, DQ.
+    Avx512 = 3,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// The instructions in use: the CPU's best, detected once; portable when `HARNESS_PORTABLE` is set to anything but 0.
+pub(super) fn level() -> Level {
+    match LEVEL.load(Ordering::Relaxed) {
+        1 => Level::Portable,
+        2 => Level::Avx2,
+        3 => Level::Avx512,
+        _ => {
+            let portable = std::env::var_os("HARNESS_PORTABLE").is_some_and(|v| v != "0" && !v.is_empty());
+            limit(if portable { Level::Portable } else { Level::Avx512 });
+            level()
+        }
+    }
+}
+
+/// Makes this process use the CPU's best instructions up to `most`.
+pub fn limit(most: Level) {
+    LEVEL.store(detect().min(most) as u8, Ordering::Relaxed);
+}
+
+fn detect() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq");
+        if avx2 && avx512 {
+            return Level::Avx512;
+        }
+        if avx2 {
+            return Level::Avx2;
+        }
+    }
+    Level::Portable
+}
+
+/// The name of the arithmetic for result rows. Sums are taken in another order or rounded differently in each.
+pub fn numerics() -> &'static str {
+    match level() {
+        Level::Portable => "cpu-portable",
+        Level::Avx2 => "cpu-avx2",
+        Level::Avx512 => "cpu-avx512",
+    }
+}

@@ -1,0 +1,174 @@
+use super::super::Level;
+use super::super::conv::{Path, forward, grad_input, grad_weight, path};
+use super::reference::{self as naive, close, map, normals, padding_is_zero, same_on_any_threads, spikes};
+use crate::ops::{ConvShape, Input};
+use proptest::prelude::*;
+
+const TOLERANCE: f64 = 4e-6;
+/// Winograd F(4×4, 3×3) loses some digits; it is used on gradients of inputs only.
+const GRAD_INPUT_TOLERANCE: f64 = 1e-5;
+
+fn shapes() -> impl Strategy<Value = ConvShape> {
+    let size = (1..4usize, 1..14usize, 1..14usize);
+    let channels = (1..71usize, 1..71usize);
+    let geometry = (prop_oneof![Just(1usize), Just(3), Just(3), Just(7)], 1..3usize, 0..4usize);
+    (size, channels, geometry).prop_filter_map(
+        "no output pixel",
+        |((images, height, width), (c_in, c_out), (kernel, stride, padding))| {
+            let fits = kernel <= height.min(width) + 2 * padding;
+            fits.then_some(ConvShape { images, height, width, c_in, c_out, kernel, stride, padding })
+        },
+    )
+}
+
+/// All three passes of one shape, for a dense map and for spikes of the given density, against f64.
+fn check(s: &ConvShape, density: f64) {
+    let in_rows = s.images * s.height * s.width;
+    let out_rows = s.images * s.out_height() * s.out_width();
+    let weight = normals(1, s.weight_len());
+    let grad = map(2, out_rows, s.c_out);
+    let dense = map(3, in_rows, s.c_in);
+    let (floats, bits) = spikes(4, in_rows, s.c_in, density);
+    for (name, x, input) in [
+        ("map", &dense, Input::Map(&dense)),
+        ("spikes", &floats, Input::Spikes(&bits)),
+        ("spikes as a map", &floats, Input::Map(&floats)),
+    ] {
+        let mut out = vec![f32::NAN; s.out_len()];
+        forward(s, input, &weight, &mut out);
+        close(&format!("forward of {name}, {s:?}"), &out, &naive::forward(s, x, &weight), TOLERANCE);
+        padding_is_zero(name, &out, s.c_out);
+        let mut out = vec![f32::NAN; s.weight_len()];
+        grad_weight(s, input, &grad, &mut out);
+        close(&format!("grad_weight of {name}, {s:?}"), &out, &naive::grad_weight(s, x, &grad), TOLERANCE);
+    }
+    check_grad_input(s, &weight, &grad);
+}
+
+fn check_grad_input(s: &ConvShape, weight: &[f32], grad: &[f32]) {
+    let mut out = vec![f32::NAN; s.in_len()];
+    let want = naive::grad_input(s, weight, grad);
+    grad_input(s, weight, grad, &mut out, false);
+    close(&format!("grad_input, {s:?}"), &out, &want, GRAD_INPUT_TOLERANCE);
+    padding_is_zero("grad_input", &out, s.c_in);
+    let start = map(5, s.images * s.height * s.width, s.c_in);
+    let mut out = start.clone();
+    grad_input(s, weight, grad, &mut out, true);
+    let want: Vec<f64> = want.iter().zip(&start).map(|(w, s)| w + f64::from(*s)).collect();
+    close(&format!("accumulated grad_input, {s:?}"), &out, &want, GRAD_INPUT_TOLERANCE);
+    padding_is_zero("accumulated grad_input", &out, s.c_in);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_pass_agrees_with_f64_loops(s in shapes(), density in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0]) {
+        let _path = naive::any_path();
+        check(&s, density);
+    }
+}
+
+fn layer(images: usize, side: usize, c_in: usize, c_out: usize, kernel: usize, stride: usize) -> ConvShape {
+    ConvShape { images, height: side, width: side, c_in, c_out, kernel, stride, padding: kernel / 2 }
+}
+
+/// Layers of the real networks: the block sizes that random shapes do not reach.
+fn layers() -> Vec<ConvShape> {
+    vec![
+        layer(2, 32, 3, 16, 3, 1),
+        layer(3, 16, 64, 64, 3, 1),
+        layer(2, 8, 128, 192, 3, 1),
+        layer(5, 4, 136, 256, 3, 1),
+        layer(9, 2, 64, 64, 3, 1),
+        layer(33, 1, 64, 64, 3, 1),
+        layer(2, 16, 64, 128, 3, 2),
+        layer(2, 16, 64, 128, 1, 2),
+        layer(3, 32, 16, 16, 3, 1),
+        layer(3, 32, 8, 8, 3, 1),
+        layer(2, 32, 8, 16, 3, 2),
+        layer(1, 40, 3, 64, 7, 2),
+    ]
+}
+
+#[test]
+fn layers_of_the_networks_agree_with_f64_loops() {
+    let _path = naive::any_path();
+    for s in layers() {
+        check(&s, 0.2);
+    }
+}
+
+#[test]
+fn narrower_instructions_agree_with_f64_loops() {
+    for (level, name) in [(Level::Portable, "cpu-portable"), (Level::Avx2, "cpu-avx2")] {
+        let _path = naive::limited_path(level);
+        if super::super::numerics() == name {
+            layers().iter().for_each(|s| check(s, 0.2));
+        }
+    }
+}
+
+#[test]
+fn every_path_of_the_forward_is_taken_and_agrees() {
+    let _path = naive::any_path();
+    let mut taken = Vec::new();
+    for (s, density) in [
+        (layer(2, 16, 64, 64, 3, 1), 0.1),
+        (layer(2, 16, 64, 64, 3, 1), 0.5),
+        (layer(2, 16, 16, 16, 3, 1), 0.2),
+        (layer(2, 4, 256, 512, 3, 1), 0.9),
+    ] {
+        check(&s, density);
+        taken.push(path(&s, density));
+    }
+    assert_eq!(taken, [Path::Lists, Path::Tables, Path::Tables, Path::Dense]);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let _path = naive::any_path();
+    for s in [
+        layer(12, 16, 64, 64, 3, 1),
+        layer(7, 16, 16, 24, 3, 2),
+        layer(40, 4, 128, 128, 3, 1),
+        layer(9, 32, 8, 8, 3, 1),
+    ] {
+        let weight = normals(1, s.weight_len());
+        let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
+        let dense = map(3, s.images * s.height * s.width, s.c_in);
+        let (_, bits) = spikes(4, s.images * s.height * s.width, s.c_in, 0.2);
+        same_on_any_threads(|| {
+            let mut results = Vec::new();
+            for x in [Input::Map(&dense), Input::Spikes(&bits)] {
+                let (mut out, mut dw) = (vec![0.0; s.out_len()], vec![0.0; s.weight_len()]);
+                forward(&s, x, &weight, &mut out);
+                grad_weight(&s, x, &grad, &mut dw);
+                results.extend([out, dw]);
+            }
+            let mut dx = vec![0.0; s.in_len()];
+            grad_input(&s, &weight, &grad, &mut dx, false);
+            results.push(dx);
+            results
+        });
+    }
+}
+
+#[test]
+fn dense_and_event_paths_agree_at_every_density() {
+    let _path = naive::any_path();
+    let s = layer(3, 12, 40, 48, 3, 1);
+    let rows = s.images * s.height * s.width;
+    let (weight, grad) = (normals(1, s.weight_len()), map(2, rows, s.c_out));
+    for percent in (0..=100).step_by(10) {
+        let (floats, bits) = spikes(percent, rows, s.c_in, percent as f64 / 100.0);
+        let (mut a, mut b) = (vec![0.0; s.out_len()], vec![0.0; s.out_len()]);
+        forward(&s, Input::Map(&floats), &weight, &mut a);
+        forward(&s, Input::Spikes(&bits), &weight, &mut b);
+        close("forward", &b, &a.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(), 1e-6);
+        let (mut a, mut b) = (vec![0.0; s.weight_len()], vec![0.0; s.weight_len()]);
+        grad_weight(&s, Input::Map(&floats), &grad, &mut a);
+        grad_weight(&s, Input::Spikes(&bits), &grad, &mut b);
+        close("grad_weight", &b, &a.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(), 1e-6);
+    }
+}

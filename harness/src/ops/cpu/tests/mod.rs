@@ -1,0 +1,4 @@
+mod conv;
+mod elementwise;
+mod lif;
+mod reference;

@@ -1,0 +1,128 @@
+//! Plain f64 loops that the kernels are held against, and random inputs.
+
+use crate::ops::cpu::{Level, limit};
+use crate::ops::{ConvShape, pad8};
+use crate::rng::{Purpose, Stream};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The kernel path is one for the process: tests that switch it hold the lock for writing, the others for reading.
+static PATH: RwLock<()> = RwLock::new(());
+
+pub fn any_path() -> RwLockReadGuard<'static, ()> {
+    PATH.read().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Limits the instructions while it lives.
+pub struct LimitedPath(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
+
+/// At most `level`'s instructions, for this test alone.
+pub fn limited_path(level: Level) -> LimitedPath {
+    let guard = PATH.write().unwrap_or_else(|e| e.into_inner());
+    limit(level);
+    LimitedPath(guard)
+}
+
+impl Drop for LimitedPath {
+    fn drop(&mut self) {
+        limit(Level::Avx512);
+    }
+}
+
+pub fn stream(seed: u64) -> Stream {
+    Stream::new(seed, Purpose::Synthetic, (0, 0))
+}
+
+pub fn normals(seed: u64, n: usize) -> Vec<f32> {
+    let mut stream = stream(seed);
+    (0..n).map(|_| stream.normal() as f32).collect()
+}
+
+/// Rows of `channels` real values, the padding 0.
+pub fn map(seed: u64, rows: usize, channels: usize) -> Vec<f32> {
+    let mut map = normals(seed, rows * pad8(channels));
+    for row in map.chunks_exact_mut(pad8(channels)) {
+        row[channels..].fill(0.0);
+    }
+    map
+}
+
+/// Rows of spikes with the given density, as 0/1 floats and as bits.
+pub fn spikes(seed: u64, rows: usize, channels: usize, density: f64) -> (Vec<f32>, Vec<u8>) {
+    let mut stream = stream(seed);
+    let c = pad8(channels);
+    let floats: Vec<f32> =
+        (0..rows * c).map(|i| if i % c < channels && stream.uniform() < density { 1.0 } else { 0.0 }).collect();
+    let bits = pack(&floats);
+    (floats, bits)
+}
+
+pub fn pack(floats: &[f32]) -> Vec<u8> {
+    floats.chunks_exact(8).map(|x| (0..8).fold(0, |b, k| b | (u8::from(x[k] != 0.0) << k))).collect()
+}
+
+/// Calls `f(output float, input float, weight index)` for every product of the convolution; indices into padded maps.
+fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
+    for image in 0..s.images {
+        for oy in 0..s.out_height() {
+            for ox in 0..s.out_width() {
+                for ky in 0..s.kernel {
+                    for kx in 0..s.kernel {
+                        let (y, x) = (oy * s.stride + ky, ox * s.stride + kx);
+                        if y < s.padding || x < s.padding || y - s.padding >= s.height || x - s.padding >= s.width {
+                            continue;
+                        }
+                        let from = ((image * s.height + y - s.padding) * s.width + x - s.padding) * pad8(s.c_in);
+                        let to = ((image * s.out_height() + oy) * s.out_width() + ox) * pad8(s.c_out);
+                        for o in 0..s.c_out {
+                            for i in 0..s.c_in {
+                                f(to + o, from + i, ((o * s.c_in + i) * s.kernel + ky) * s.kernel + kx);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub fn forward(s: &ConvShape, x: &[f32], w: &[f32]) -> Vec<f64> {
+    let mut out = vec![0.0; s.out_len()];
+    products(s, |o, i, k| out[o] += f64::from(x[i]) * f64::from(w[k]));
+    out
+}
+
+pub fn grad_weight(s: &ConvShape, x: &[f32], g: &[f32]) -> Vec<f64> {
+    let mut out = vec![0.0; s.weight_len()];
+    products(s, |o, i, k| out[k] += f64::from(x[i]) * f64::from(g[o]));
+    out
+}
+
+pub fn grad_input(s: &ConvShape, w: &[f32], g: &[f32]) -> Vec<f64> {
+    let mut out = vec![0.0; s.in_len()];
+    products(s, |o, i, k| out[i] += f64::from(w[k]) * f64::from(g[o]));
+    out
+}
+
+/// Panics unless `got` is within `tolerance` of `want`, norm-wise, and no element is off by 100 times that.
+pub fn close(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{name}");
+    let norm = want.iter().map(|w| w * w).sum::<f64>().sqrt();
+    let error = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum::<f64>().sqrt();
+    assert!(error <= tolerance * norm + 1e-30, "{name}: error {error:e} of norm {norm:e}");
+    let largest = want.iter().fold(0.0f64, |m, w| m.max(w.abs()));
+    let worst = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max);
+    assert!(worst <= 100.0 * tolerance * largest + 1e-30, "{name}: one element is off by {worst:e} of {largest:e}");
+}
+
+/// Panics unless the padding channels of `map` are exactly 0.
+pub fn padding_is_zero(name: &str, map: &[f32], channels: usize) {
+    for row in map.chunks_exact(pad8(channels)) {
+        assert!(row[channels..].iter().all(|x| x.to_bits() == 0), "{name}: a padding channel is not 0");
+    }
+}
+
+/// Runs `f` on pools of 1 and 2 threads and panics unless the bits agree.
+pub fn same_on_any_threads<T: PartialEq + std::fmt::Debug + Send>(f: impl Fn() -> T + Sync + Send) {
+    let on = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(&f);
+    assert!(on(1) == on(2), "one thread and two give different bits");
+}

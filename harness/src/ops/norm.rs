@@ -1,0 +1,89 @@
+//! Batch norm and tdBN over (T, B, H, W), folded into an affine function that the neuron applies.
+
+use super::activation::{Activation, host, modify};
+use super::cpu::norm::{Coefficients, norm_backward};
+use super::{cpu, pad8};
+use crate::model::network::{NORM_EPSILON, Normed, Running};
+use candle_core::{Device, Result, Tensor};
+
+pub use cpu::norm::Statistics;
+
+/// Mean and biased variance of each channel.
+pub fn statistics(map: &Activation) -> Result<Statistics> {
+    Ok(cpu::norm::statistics(&host::<f32>(&map.tensor)?, pad8(map.channels)))
+}
+
+impl Statistics {
+    /// The running statistics, for evaluation.
+    pub fn from_running(running: &Running) -> Self {
+        let widen = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect();
+        Self { mean: widen(&running.mean), variance: widen(&running.variance) }
+    }
+}
+
+/// Folds `gain·γ·(x − mean)/√(var + ε) + β` into scale and shift.
+pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta: &Tensor, gain: f64) -> Result<Normed> {
+    let padded = pad8(conv_out.channels);
+    let (gamma, beta) = (host::<f32>(gamma)?, host::<f32>(beta)?);
+    let (mut scale, mut shift) = (vec![0f32; padded], vec![0f32; padded]);
+    let (mut mean, mut inverse_std) = (vec![0f64; padded], vec![0f64; padded]);
+    for c in 0..conv_out.channels {
+        mean[c] = statistics.mean[c];
+        inverse_std[c] = 1.0 / (statistics.variance[c] + NORM_EPSILON).sqrt();
+        let factor = f64::from(gamma[c]) * gain * inverse_std[c];
+        scale[c] = factor as f32;
+        shift[c] = (f64::from(beta[c]) - mean[c] * factor) as f32;
+    }
+    Ok(Normed { conv_out, scale, shift, mean, inverse_std })
+}
+
+/// What [`backward`] gives.
+pub struct NormGradients {
+    /// Of γ.
+    pub gamma: Tensor,
+    /// Of β.
+    pub beta: Tensor,
+    /// Of the convolution's output.
+    pub conv_out: Activation,
+}
+
+/// Backward of a norm with batch statistics.
+///
+/// `current`: gradient of the norm's output, which becomes that of its input, in place; with its sums a channel:
+/// `sum` = Σ g, `sum_map` = Σ g·conv_out.
+pub fn backward(
+    normed: &Normed,
+    current: Activation,
+    sum: &[f64],
+    sum_map: &[f64],
+    gamma: &Tensor,
+    gain: f64,
+) -> Result<NormGradients> {
+    let map = &normed.conv_out;
+    let (channels, padded) = (map.channels, pad8(map.channels));
+    let count = (map.images() * map.height() * map.width()) as f64;
+    let gamma = host::<f32>(gamma)?;
+    let (mut grad_gamma, mut grad_beta) = (vec![0f32; channels], vec![0f32; channels]);
+    let (mut k1, mut k2, mut k3) = (vec![0f32; padded], vec![0f32; padded], vec![0f32; padded]);
+    for c in 0..channels {
+        let (mean, inverse) = (normed.mean[c], normed.inverse_std[c]);
+        // Σ g·x̂, from Σ g·x and Σ g.
+        let sum_normalised = inverse * (sum_map[c] - mean * sum[c]);
+        grad_gamma[c] = (gain * sum_normalised) as f32;
+        grad_beta[c] = sum[c] as f32;
+        // dx = γ·inverse·(g − Σg/n − x̂·Σ(g·x̂)/n)
+        let factor = f64::from(gamma[c]) * gain * inverse;
+        let slope = factor * inverse * sum_normalised / count;
+        k1[c] = factor as f32;
+        k2[c] = -slope as f32;
+        k3[c] = (slope * mean - factor * sum[c] / count) as f32;
+    }
+    let values = host::<f32>(&map.tensor)?;
+    let coefficients = Coefficients { k1: &k1, k2: &k2, k3: &k3 };
+    modify(&current.tensor, |grad| norm_backward(&coefficients, &values, grad))?;
+    Ok(NormGradients {
+        gamma: Tensor::from_vec(grad_gamma, channels, &Device::Cpu)?,
+        beta: Tensor::from_vec(grad_beta, channels, &Device::Cpu)?,
+        conv_out: current,
+    })
+}

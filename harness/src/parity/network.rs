@@ -1,0 +1,228 @@
+//! Dumps of whole networks and of the finite-difference gradient.
+
+use super::dump::Dump;
+use super::neuron::reset;
+use super::{Check, absolute, relative};
+use crate::model::config::{Architecture, NetworkConfig, Norm};
+use crate::model::layout::Layout;
+use crate::model::network::{Network, Neuron, Output, Pass, Running, Statistics};
+use crate::model::{probe, readout};
+use crate::ops::activation::{Activation, host};
+use crate::ops::optimizer::Sgd;
+use crate::ops::pad8;
+use crate::train::fdg::Probe;
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor};
+use methods::fdg::fidelity;
+use methods::lif::Lif;
+
+/// The rebuilt network and its input.
+struct Rebuilt {
+    network: Network,
+    input: Activation,
+    labels: Vec<u32>,
+    time_steps: usize,
+    classes: usize,
+}
+
+impl Rebuilt {
+    fn new(dump: &Dump) -> Result<Self> {
+        let whole = |key: &str| -> Result<usize> {
+            let number = dump.number(key)?;
+            ensure!((1.0..=4096.0).contains(&number) && number.fract() == 0.0, "the dump's `{key}` is {number}");
+            Ok(number as usize)
+        };
+        let time_steps = whole("T")?;
+        let neuron =
+            Lif { tau: dump.number("tau")?, v_th: dump.number("vth")?, reset: reset(dump), detach_reset: false };
+        let config = NetworkConfig {
+            architecture: match dump.text("architecture", "resnet18-plain") {
+                "resnet18" => Architecture::Resnet18,
+                "resnet18-plain" => Architecture::Resnet18Plain,
+                other => bail!("the dump's architecture is `{other}`; known: resnet18, resnet18-plain"),
+            },
+            width: whole("width")?,
+            norm: if dump.text("norm", "bn") == "tdbn" { Norm::Tdbn } else { Norm::Bn },
+            neuron,
+            imagenet_stem: false,
+        };
+        config.validate()?;
+        let (shape, pixels) = dump.tensor("input")?;
+        let (images, dims) = match *shape {
+            [b, c, h, w] => (b, [c, h, w]),
+            [t, b, c, h, w] if t == time_steps => (t * b, [c, h, w]),
+            _ => bail!("`input` is {shape:?}, expected [B,C,H,W] or [T,B,C,H,W]"),
+        };
+        let classes = dump.tensor("param.fc.weight")?.0[0];
+        let layout = Layout::new(&config, dims[0], classes, Some(&dump.stages()?));
+        let mut values = Vec::new();
+        for spec in &layout.params {
+            let (shape, _) = dump.tensor(&format!("param.{}", spec.name))?;
+            ensure!(shape == spec.shape, "`param.{}` is {shape:?}, expected {:?}", spec.name, spec.shape);
+            values.push(dump.f32s(&format!("param.{}", spec.name))?);
+        }
+        let network = Network::with_params(layout, Neuron::Lif(neuron), values)?;
+        let labels = dump.values("labels")?.iter().map(|label| *label as u32).collect();
+        let input = channel_last(pixels, images, dims);
+        let input = Activation::from_images(&input, [images, dims[1], dims[2], dims[0]], &Device::Cpu)?;
+        Ok(Self { network, input, labels, time_steps, classes })
+    }
+
+    fn forward(&self, network: &Network, statistics: Statistics) -> Result<Output> {
+        let pass = Pass { time_steps: self.time_steps, statistics, keep_tape: true, count_synops: false };
+        Ok(network.forward(&self.input, self.labels.len(), &pass)?)
+    }
+
+    fn with_detach(&self, detach_reset: bool) -> Network {
+        let mut network = self.network.clone();
+        if let Neuron::Lif(lif) = &mut network.neuron {
+            lif.detach_reset = detach_reset;
+        }
+        network
+    }
+}
+
+fn channel_last(pixels: &[f64], images: usize, [c, h, w]: [usize; 3]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(pixels.len());
+    for image in 0..images {
+        for position in 0..h * w {
+            out.extend((0..c).map(|channel| pixels[(image * c + channel) * h * w + position] as f32));
+        }
+    }
+    out
+}
+
+/// A whole network: spikes, logits, loss, gradients, SGD steps, running statistics, evaluation.
+pub fn network(dump: &Dump) -> Result<Vec<Check>> {
+    let rebuilt = Rebuilt::new(dump)?;
+    let output = rebuilt.forward(&rebuilt.network, Statistics::Batch)?;
+    let mut checks = neurons(dump, &rebuilt, &output)?;
+    let loss = readout::cross_entropy(&output.logits, &rebuilt.labels, rebuilt.time_steps, rebuilt.classes);
+    let mean = readout::mean_logits(&output.logits, rebuilt.time_steps, rebuilt.labels.len(), rebuilt.classes);
+    for variant in dump.variants("/logits_f64")? {
+        let prefix = &variant.prefix;
+        let key = |name: &str| format!("{prefix}/{name}");
+        let logits = mean.iter().map(|l| f64::from(*l));
+        checks.push(Check::new(key("logits"), absolute(logits, dump.values(&key("logits_f64"))?), 1e-5));
+        checks.push(Check::new(key("loss"), absolute([loss.loss], dump.values(&key("loss_f64"))?), 1e-5));
+        let network = rebuilt.with_detach(variant.detach_reset);
+        let batch = rebuilt.labels.len();
+        let gradients = network.backward(&output, &loss.grad_logits, rebuilt.time_steps, batch, &variant.surrogate)?;
+        checks.push(worst(&network, &gradients, key("gradients"), 1e-4, |name| {
+            dump.values(&key(&format!("grad_f64.{name}")))
+        })?);
+        // SGD changes parameters in place, and clones share them.
+        let params: Vec<Tensor> = network.params.iter().map(Tensor::copy).collect::<candle_core::Result<_>>()?;
+        let velocities: Vec<Tensor> = params.iter().map(Tensor::zeros_like).collect::<candle_core::Result<_>>()?;
+        let sgd = Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 };
+        for step in ["sgd1", "sgd2"] {
+            sgd.step(&params, &velocities, &gradients)?;
+            if dump.has(&key(&format!("{step}.fc.bias"))) {
+                checks.push(worst(&network, &params, key(step), 1e-5, |name| {
+                    dump.values(&key(&format!("{step}.{name}")))
+                })?);
+            }
+        }
+    }
+    evaluation(dump, &rebuilt, &output, &mut checks)?;
+    Ok(checks)
+}
+
+/// The worst norm-wise error over all parameters.
+fn worst<'a>(
+    network: &Network,
+    tensors: &[Tensor],
+    name: String,
+    tolerance: f64,
+    expected: impl Fn(&str) -> Result<&'a [f64]>,
+) -> Result<Check> {
+    let mut check = Check::new(name.clone(), 0.0, tolerance);
+    for (spec, tensor) in network.layout.params.iter().zip(tensors) {
+        let error = relative(host::<f32>(tensor)?.iter().map(|v| f64::from(*v)), expected(&spec.name)?);
+        if error > check.error || error.is_nan() {
+            check = Check::new(format!("{name}, worst: {}", spec.name), error, tolerance);
+        }
+    }
+    Ok(check)
+}
+
+/// Currents and spikes of every neuron.
+fn neurons(dump: &Dump, rebuilt: &Rebuilt, output: &Output) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    for seen in probe::neurons(&rebuilt.network.layout, output)? {
+        let (current, spikes) = (format!("current.{}", seen.name), format!("spikes.{}", seen.name));
+        if !dump.has(&current) {
+            continue;
+        }
+        let x = seen.spikes;
+        let (channels, positions, padded) = (x.channels, x.height() * x.width(), pad8(x.channels));
+        let images = seen.current.len() / positions / padded;
+        let ours = (0..images * channels * positions).map(|i| {
+            let (image, channel, position) = (i / positions / channels, i / positions % channels, i % positions);
+            f64::from(seen.current[(image * positions + position) * padded + channel])
+        });
+        checks.push(Check::new(current.clone(), relative(ours, dump.values(&current)?), 1e-5));
+        let bits = host::<u8>(&x.tensor)?;
+        let ours = (0..x.images() * channels * positions).map(|i| {
+            let (image, channel, position) = (i / positions / channels, i / positions % channels, i % positions);
+            f64::from(bits[(image * positions + position) * padded / 8 + channel / 8] >> (channel % 8) & 1)
+        });
+        let wrong = ours.zip(dump.values(&spikes)?).filter(|(ours, theirs)| ours != *theirs).count();
+        checks.push(Check::new(format!("{spikes}, flipped"), wrong as f64, 0.0));
+    }
+    ensure!(!checks.is_empty(), "the dump has no `current.<neuron>`");
+    Ok(checks)
+}
+
+/// Running statistics after one training pass, and the logits they give.
+fn evaluation(dump: &Dump, rebuilt: &Rebuilt, output: &Output, checks: &mut Vec<Check>) -> Result<()> {
+    let mut network = rebuilt.network.clone();
+    network.update_running(output);
+    let (mut means, mut variances) = (0.0f64, 0.0f64);
+    for ((name, _), Running { mean, variance }) in network.layout.running.iter().zip(&network.running) {
+        let widen = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let prefix = if dump.has(&format!("running_f64.{name}.running_mean")) { "running_f64" } else { "running" };
+        means = means.max(relative(widen(mean), dump.values(&format!("{prefix}.{name}.running_mean"))?));
+        variances = variances.max(relative(widen(variance), dump.values(&format!("{prefix}.{name}.running_var"))?));
+    }
+    checks.push(Check::new("running means", means, 1e-5));
+    checks.push(Check::new("running variances", variances, 1e-5));
+    if dump.has("eval_logits_f32") {
+        let evaluated = rebuilt.forward(&network, Statistics::Running)?;
+        let mean = readout::mean_logits(&evaluated.logits, rebuilt.time_steps, rebuilt.labels.len(), rebuilt.classes);
+        let error = absolute(mean.iter().map(|l| f64::from(*l)), dump.values("eval_logits_f32")?);
+        checks.push(Check::new("evaluation logits", error, 1e-5));
+    }
+    Ok(())
+}
+
+/// The finite-difference gradient of the first layer, and its cosines with surrogate gradients.
+pub fn fdg(dump: &Dump) -> Result<Vec<Check>> {
+    let rebuilt = Rebuilt::new(dump)?;
+    let key = dump.names().find(|name| name.starts_with("fdg_eps") && name.ends_with("_f64"));
+    let key = key.context("the dump has no `fdg_eps…_f64`")?;
+    let epsilon = dump.number("eps")?;
+    let expected = dump.values(key)?;
+    let probe = Probe {
+        input: &rebuilt.input,
+        labels: &rebuilt.labels,
+        time_steps: rebuilt.time_steps,
+        classes: rebuilt.classes,
+    };
+    let gradient = probe.finite_difference_gradient(&rebuilt.network, epsilon)?;
+    let mut checks = vec![Check::new("finite-difference gradient", relative(gradient.iter().copied(), expected), 1e-4)];
+    for variant in dump.variants("/grad_f64")? {
+        let network = rebuilt.with_detach(variant.detach_reset);
+        let ours = probe.surrogate_gradients(&network, &[variant.surrogate], &[0])?.remove(0).remove(0);
+        let prefix = &variant.prefix;
+        let error = relative(ours.iter().map(|g| f64::from(*g)), dump.values(&format!("{prefix}/grad_f64"))?);
+        checks.push(Check::new(format!("{prefix}/gradient"), error, 1e-4));
+        let cosine = fidelity(&ours, &gradient).cosine;
+        checks.push(Check::new(
+            format!("{prefix}/cosine"),
+            absolute([cosine], dump.values(&format!("{prefix}/cos_f64"))?),
+            1e-3,
+        ));
+    }
+    Ok(checks)
+}

@@ -1,0 +1,167 @@
+//! What a suite would do: its cells with an estimate of their work, without data or device.
+
+use crate::cell::{Cell, in_chain};
+use crate::data::DatasetName;
+use crate::model::layout::{ConvNorm, Layer, Layout};
+use crate::ops::conv;
+use report::record::{PlannedCell, RunPlan};
+use serde::Serialize;
+
+/// Work of one cell, in multiply-accumulates of dense kernels: an estimate made before anything runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Work {
+    /// Parameters of the network.
+    pub parameters: usize,
+    /// Of one image through the network, all T.
+    pub forward_macs: f64,
+    /// Of the whole training: a step is three forward passes, an FDG two a weight and image, a test one.
+    pub training_macs: f64,
+}
+
+/// Samples that the data set declares, (train, test).
+pub fn declared_samples(dataset: DatasetName) -> (usize, usize) {
+    match dataset {
+        DatasetName::SignDigits | DatasetName::SignDigitsDvs => (1_520, 380),
+        DatasetName::Cifar10 | DatasetName::Cifar100 => (50_000, 10_000),
+        DatasetName::ImageNet => (1_281_167, 50_000),
+        DatasetName::Cifar10Dvs => (9_000, 1_000),
+    }
+}
+
+/// Input channels of a data set.
+pub fn channels(dataset: DatasetName) -> usize {
+    if dataset.is_event() { 2 } else { 3 }
+}
+
+/// Estimates a cell's work from its configuration.
+pub fn work(cell: &Cell) -> Work {
+    let config = &cell.config;
+    let data = &config.data;
+    let layout = Layout::new(&config.network, channels(data.dataset), data.dataset.classes(), None);
+    let (first, others) = layer_macs(&layout, data.size);
+    let t = config.time_steps.unwrap_or(1) as f64;
+    // Direct encoding: the first convolution runs once an image, unless each step has a frame of its own.
+    let forward_macs = first * if data.dataset.is_event() { t } else { 1.0 } + others * t;
+    let limit = |n: usize| data.limit.map_or(n, |limit| limit.min(n)) as f64;
+    let (train, test) = declared_samples(data.dataset);
+    let fdg_passes = config.fdg.map_or(0.0, |fdg| {
+        let weights: usize = layout.params[0].shape.iter().product();
+        (2 * weights * fdg.batch) as f64
+    });
+    let per_epoch = 3.0 * limit(train) + limit(test) + fdg_passes;
+    let parameters = layout.params.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    Work { parameters, forward_macs, training_macs: per_epoch * config.stage.epochs as f64 * forward_macs }
+}
+
+/// Multiply-accumulates of the first convolution and of all others, one image, one time step.
+pub fn layer_macs(layout: &Layout, size: usize) -> (f64, f64) {
+    let (mut side, mut first, mut others) = (size, None, 0.0);
+    let out = |c: &ConvNorm, side: usize| (side + 2 * (c.kernel / 2) - c.kernel) / c.stride + 1;
+    for layer in &layout.layers {
+        match layer {
+            Layer::Unit { conv: c, .. } => {
+                let macs = conv::macs(c, side, side);
+                match first {
+                    None => first = Some(macs),
+                    Some(_) => others += macs,
+                }
+                side = out(c, side);
+            }
+            Layer::Pool(p) => side = (side + 2 * p.padding - p.kernel) / p.stride + 1,
+            Layer::Block { convs, down, .. } => {
+                others += conv::macs(&convs[0], side, side);
+                let after = out(&convs[0], side);
+                others += conv::macs(&convs[1], after, after);
+                if let Some((_, c)) = down {
+                    others += (after * after * c.c_in * c.c_out) as f64;
+                }
+                side = after;
+            }
+        }
+    }
+    let readout: usize = layout.params[layout.params.len() - 2].shape.iter().product();
+    (first.unwrap_or(0.0), others + readout as f64)
+}
+
+/// The plan that a result folder keeps.
+pub fn run_plan(suite: &crate::suite::Suite, cells: &[Cell], command: &str) -> RunPlan {
+    let cells = cells.iter().map(|cell| PlannedCell {
+        cell_id: cell.id.clone(),
+        parent_cell: cell.config.parent_cell.clone(),
+        dataset: cell.config.data.dataset.to_string(),
+        protocol_id: cell.config.protocol_id.clone(),
+        architecture: cell.config.network.architecture.name().to_string(),
+        method: cell.method_name().to_string(),
+        time_steps: cell.config.time_steps,
+        seed: cell.config.seed,
+        epochs: cell.config.stage.epochs,
+        missing: None,
+    });
+    RunPlan {
+        suite: suite.name.clone(),
+        command: command.to_string(),
+        banner: suite.banner.clone(),
+        deviations: suite.deviations.clone(),
+        cells: cells.collect(),
+    }
+}
+
+/// A cell as `list cells` and `--dry-run` show it.
+#[derive(Serialize)]
+pub struct Listed<'a> {
+    cell_id: &'a str,
+    parent: Option<&'a str>,
+    suite: &'a str,
+    dataset: String,
+    protocol_id: &'a str,
+    architecture: &'static str,
+    width: usize,
+    method: &'a str,
+    tit: bool,
+    fdg: bool,
+    time_steps: Option<usize>,
+    seed: u64,
+    epochs: usize,
+    estimated_work: Work,
+}
+
+/// Describes one cell.
+pub fn listed<'a>(suite: &'a str, cell: &'a Cell) -> Listed<'a> {
+    let config = &cell.config;
+    Listed {
+        cell_id: &cell.id,
+        parent: config.parent_cell.as_deref(),
+        suite,
+        dataset: config.data.dataset.to_string(),
+        protocol_id: &config.protocol_id,
+        architecture: config.network.architecture.name(),
+        width: config.network.width,
+        method: cell.method_name(),
+        tit: in_chain(cell),
+        fdg: config.fdg.is_some(),
+        time_steps: config.time_steps,
+        seed: config.seed,
+        epochs: config.stage.epochs,
+        estimated_work: work(cell),
+    }
+}
+
+/// A table of cells for people, with the sum of the work.
+pub fn table(cells: &[Cell]) -> String {
+    let mut text = String::new();
+    let mut total = 0.0;
+    let width = cells.iter().map(|cell| cell.id.len()).max().unwrap_or(0);
+    text += &format!("{:width$}  {:>6}  {:>9}  parent\n", "cell", "epochs", "petaMAC");
+    for cell in cells {
+        let work = work(cell).training_macs;
+        total += work;
+        let parent = cell.config.parent_cell.as_deref().unwrap_or("-");
+        text += &format!("{:width$}  {:>6}  {:>9.4}  {parent}\n", cell.id, cell.config.stage.epochs, work / 1e15);
+    }
+    text += &format!(
+        "{} cells, {:.2} petaMAC of dense work (estimate: 3 forward passes a training image, 2 a weight and image of the FDG)\n",
+        cells.len(),
+        total / 1e15
+    );
+    text
+}

@@ -1,0 +1,230 @@
+//! A suite: one TOML file, the whole experiment. Every key is required that moves a number.
+
+use crate::data::DataConfig;
+use crate::exit;
+use crate::model::config::NetworkConfig;
+use anyhow::{Context, Result, ensure};
+use methods::Method;
+use methods::fdg::Fdg;
+use methods::tit::Recipe;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Suites that are compiled in: name and text.
+const COMPILED_IN: &[(&str, &str)] = &[
+    ("paper", include_str!("../../suites/paper.toml")),
+    ("paper-mini", include_str!("../../suites/paper-mini.toml")),
+    ("smoke", include_str!("../../suites/smoke.toml")),
+    ("cifar10", include_str!("../../suites/cifar10.toml")),
+    ("cifar100", include_str!("../../suites/cifar100.toml")),
+    ("imagenet", include_str!("../../suites/imagenet.toml")),
+    ("cifar10-dvs", include_str!("../../suites/cifar10-dvs.toml")),
+    ("cifar10-mini", include_str!("../../suites/cifar10-mini.toml")),
+];
+
+/// A suite file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Suite {
+    /// The name of the file and of the result folder.
+    pub name: String,
+    /// One line for `list suites`.
+    pub title: String,
+    /// A sentence that the report shows on top.
+    #[serde(default)]
+    pub banner: Option<String>,
+    /// The suite that runs instead where neither a CUDA device nor a data set is at hand.
+    #[serde(default)]
+    pub fallback: Option<String>,
+    /// Where this suite departs from the paper besides the general ledger.
+    #[serde(default)]
+    pub deviations: Vec<String>,
+    /// Whether each spiking cell's gradients and membranes are audited when it is done (changes no result).
+    #[serde(default)]
+    pub audit: bool,
+    /// What is compared.
+    #[serde(rename = "method")]
+    pub methods: Vec<Method>,
+    /// On what.
+    #[serde(rename = "experiment")]
+    pub experiments: Vec<Experiment>,
+}
+
+/// One data set with the network and recipe that all its methods share.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Experiment {
+    /// Names of the suite's methods.
+    pub methods: Vec<String>,
+    /// T of each stage, falling: a TIT chain goes through them in this order.
+    pub time_steps: Vec<usize>,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+    /// Images a step.
+    pub batch: usize,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// The network.
+    pub network: NetworkConfig,
+    /// The data and how they are split and augmented.
+    pub data: DataConfig,
+    /// Epochs and rates.
+    pub recipe: Recipe,
+    /// The finite-difference gradient of the methods that use it.
+    pub fdg: Fdg,
+}
+
+/// A suite's text and where it came from.
+pub struct Source {
+    /// TOML.
+    pub text: String,
+    /// `None`: compiled in.
+    pub path: Option<PathBuf>,
+}
+
+/// Names of all suites: those compiled in, and files in `./suites` that look like one.
+pub fn names() -> Vec<String> {
+    let mut names: Vec<String> = COMPILED_IN.iter().map(|(name, _)| name.to_string()).collect();
+    for entry in walkdir::WalkDir::new("suites").max_depth(1).sort_by_file_name().into_iter().flatten() {
+        let path = entry.path();
+        let Some(name) = path.file_stem().and_then(|s| s.to_str()).map(str::to_string) else { continue };
+        let is_suite = path.extension().is_some_and(|e| e == "toml")
+            && std::fs::read_to_string(path).is_ok_and(|text| text.contains("[[experiment]]"));
+        if is_suite && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The text of a suite: `./suites/<name>.toml` wins over the one compiled in.
+pub fn source(name: &str) -> Result<Source> {
+    let path = Path::new("suites").join(format!("{name}.toml"));
+    if !name.contains(['/', '\\', '\0']) && path.is_file() {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        return Ok(Source { text, path: Some(path) });
+    }
+    match COMPILED_IN.iter().find(|(known, _)| *known == name) {
+        Some((_, text)) => Ok(Source { text: text.to_string(), path: None }),
+        None => {
+            let known = names();
+            let hint = exit::nearest(name, known.iter().map(String::as_str));
+            Err(exit::usage(format!("there is no suite `{name}`{hint}. A file suites/{name}.toml would make one")))
+        }
+    }
+}
+
+impl Suite {
+    /// Reads a suite by name. Says on stderr when a file in `./suites` differs from the one compiled in.
+    pub fn load(name: &str) -> Result<Self> {
+        let source = source(name)?;
+        let compiled = COMPILED_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+        if let (Some(path), Some(compiled)) = (&source.path, compiled)
+            && compiled != source.text
+        {
+            tracing::warn!("{} differs from the suite of that name in this binary; the file is used", path.display());
+        }
+        let shown = source.path.map_or(format!("suite `{name}`"), |p| p.display().to_string());
+        let suite = Self::parse(&source.text).map_err(|error| exit::usage(format!("{shown}: {error:#}")))?;
+        if suite.name != name {
+            return Err(exit::usage(format!(
+                "{shown}: its `name` is `{}`, but the file's name is `{name}`; make them equal",
+                suite.name
+            )));
+        }
+        Ok(suite)
+    }
+
+    /// Parses and checks a suite; nothing wrong with it surfaces later, in training.
+    pub fn parse(text: &str) -> Result<Self> {
+        let suite: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        suite.validate()?;
+        Ok(suite)
+    }
+
+    /// The method of that name.
+    pub fn method(&self, name: &str) -> Result<&Method> {
+        self.methods.iter().find(|m| m.name == name).with_context(|| {
+            let hint = exit::nearest(name, self.methods.iter().map(|m| m.name.as_str()));
+            format!("there is no method `{name}`{hint}")
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        ensure!(!self.methods.is_empty(), "no [[method]]");
+        ensure!(!self.experiments.is_empty(), "no [[experiment]]");
+        for (i, method) in self.methods.iter().enumerate() {
+            method.validate()?;
+            ensure!(method.name != "ann", "method `ann`: that name is the first stage of a chain");
+            ensure!(
+                !self.methods[..i].iter().any(|other| other.name == method.name),
+                "two methods are named `{}`; a name must mean one thing in a legend",
+                method.name
+            );
+        }
+        for (i, experiment) in self.experiments.iter().enumerate() {
+            self.validate_experiment(experiment)
+                .with_context(|| format!("[[experiment]] {} ({})", i + 1, experiment.data.dataset))?;
+        }
+        Ok(())
+    }
+
+    fn validate_experiment(&self, e: &Experiment) -> Result<()> {
+        ensure!(!e.methods.is_empty(), "methods is empty");
+        for name in &e.methods {
+            self.method(name)?;
+        }
+        ensure!(!e.time_steps.is_empty(), "time-steps is empty");
+        ensure!(e.time_steps.iter().all(|t| *t > 0), "time-steps holds 0, but a network needs at least one time step");
+        ensure!(
+            e.time_steps.windows(2).all(|pair| pair[0] > pair[1]),
+            "time-steps = {:?} must fall: a TIT chain goes from the largest T to the smallest",
+            e.time_steps
+        );
+        ensure!(!e.seeds.is_empty(), "seeds is empty");
+        ensure!(e.batch > 0, "batch = 0");
+        ensure!((0.0..1.0).contains(&e.momentum), "momentum = {}, but it must lie in [0, 1)", e.momentum);
+        let stages = [e.recipe.ann, Some(e.recipe.first), e.recipe.later];
+        for stage in stages.into_iter().flatten() {
+            ensure!(stage.epochs > 0, "recipe: epochs = 0");
+            ensure!(stage.lr > 0.0 && stage.lr.is_finite(), "recipe: lr = {}, but it must be above 0", stage.lr);
+            ensure!(stage.weight_decay >= 0.0, "recipe: weight-decay = {} is below 0", stage.weight_decay);
+        }
+        e.network.validate()?;
+        e.data.validate()?;
+        e.fdg.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{Overrides, cells};
+
+    #[test]
+    fn every_suite_that_is_compiled_in_parses_and_names_its_cells_once() {
+        for (name, text) in COMPILED_IN {
+            let suite = Suite::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert_eq!(suite.name, *name);
+            let list = cells(&suite, &Overrides::default(), "cpu-f32").unwrap();
+            let ids: std::collections::HashSet<_> = list.iter().map(|cell| &cell.id).collect();
+            assert_eq!(ids.len(), list.len(), "{name}");
+            assert!(list.iter().all(|cell| cell.id.len() <= 200));
+            if let Some(fallback) = &suite.fallback {
+                assert!(COMPILED_IN.iter().any(|(known, _)| known == fallback));
+            }
+        }
+    }
+
+    #[test]
+    fn the_papers_suite_is_the_four_data_sets_suites_together() {
+        let ids = |name: &str| -> Vec<String> {
+            let (_, text) = COMPILED_IN.iter().find(|(known, _)| *known == name).unwrap();
+            let list = cells(&Suite::parse(text).unwrap(), &Overrides::default(), "cuda-f32").unwrap();
+            list.into_iter().map(|cell| cell.id).collect()
+        };
+        let parts: Vec<String> =
+            ["cifar10", "cifar100", "imagenet", "cifar10-dvs"].iter().flat_map(|name| ids(name)).collect();
+        assert_eq!(ids("paper"), parts);
+    }
+}

@@ -1,0 +1,125 @@
+//! Evaluation: running statistics, no augmentation, every test sample once.
+
+use crate::data::{Batches, Dataset, Split};
+use crate::model::network::{LayerActivity, Network, Pass, Statistics};
+use crate::model::readout;
+use crate::ops::activation::Activation;
+use crate::train::trainer::{Interrupt, input_of};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a network does on a split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share of samples whose label has the largest mean logit.
+    pub top1: f64,
+    /// Share of samples whose label is among the five largest; `None` with fewer than ten classes.
+    pub top5: Option<f64>,
+    /// Accuracy of the mean logits over the first t steps, t = 1…T.
+    pub anytime: Vec<f64>,
+    /// Spiking layers: name, firing rate, accumulates per image.
+    pub layers: Vec<LayerRate>,
+    /// Spikes / (neurons · T · images) over all spiking layers together; `None` for the ANN.
+    pub firing_rate: Option<f64>,
+}
+
+/// One spiking layer's activity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerRate {
+    /// The neuron's name.
+    pub name: String,
+    /// Spikes / (neurons · T · images).
+    pub firing_rate: f64,
+    /// Accumulates caused downstream, per image over all t.
+    pub synops: f64,
+    /// Share of membranes inside the surrogate's support, where that was measured.
+    pub active_gradient_share: Option<f64>,
+}
+
+/// Evaluates on `split`; `Err(Interrupt)` inside the error where a signal stopped it.
+pub fn evaluate(
+    network: &Network,
+    dataset: &Arc<dyn Dataset>,
+    split: Split,
+    time_steps: usize,
+    batch: usize,
+    count_synops: bool,
+    interrupt: &Interrupt,
+) -> Result<Evaluation> {
+    let samples = dataset.len(split);
+    let classes = dataset.classes();
+    let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops };
+    let mut sums = Sums { anytime: vec![0; time_steps], ..Sums::default() };
+    let order = (0..samples).collect();
+    for loaded in Batches::new(dataset.clone(), split, order, batch, None, 1, 0) {
+        interrupt.check()?;
+        let loaded = loaded?;
+        let input: Activation = input_of(&loaded, dataset.input())?;
+        let output = network.forward(&input, loaded.len, &pass)?;
+        let result = readout::cross_entropy(&output.logits, &loaded.labels, time_steps, classes);
+        sums.loss += result.loss * loaded.len as f64;
+        sums.top1 += result.top1;
+        sums.top5 += result.top5;
+        for (t, right) in sums.anytime.iter_mut().enumerate() {
+            let mean = readout::mean_logits(&output.logits, t + 1, loaded.len, classes);
+            let rows = mean.chunks_exact(classes).zip(&loaded.labels);
+            *right += rows.filter(|(row, label)| readout::rank(row, **label as usize) == 0).count();
+        }
+        merge(&mut sums.layers, output.activity);
+    }
+    Ok(sums.over(samples, classes))
+}
+
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    top1: usize,
+    top5: usize,
+    anytime: Vec<usize>,
+    layers: Vec<LayerActivity>,
+}
+
+impl Sums {
+    fn over(self, samples: usize, classes: usize) -> Evaluation {
+        let share = |count: usize| count as f64 / samples as f64;
+        Evaluation {
+            loss: self.loss / samples as f64,
+            top1: share(self.top1),
+            top5: (classes >= 10).then(|| share(self.top5)),
+            anytime: self.anytime.iter().map(|right| share(*right)).collect(),
+            firing_rate: firing_rate(&self.layers),
+            layers: self
+                .layers
+                .iter()
+                .map(|layer| LayerRate {
+                    name: layer.name.clone(),
+                    firing_rate: layer.spikes as f64 / layer.neuron_steps as f64,
+                    synops: layer.synops / samples as f64,
+                    active_gradient_share: None,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Spikes / (neurons · T · images) over all layers together.
+pub fn firing_rate(layers: &[LayerActivity]) -> Option<f64> {
+    let (spikes, neurons) = layers.iter().fold((0, 0), |(s, n), l| (s + l.spikes, n + l.neuron_steps));
+    (neurons > 0).then(|| spikes as f64 / neurons as f64)
+}
+
+/// Adds a pass's activity to that of earlier passes.
+pub fn merge(total: &mut Vec<LayerActivity>, pass: Vec<LayerActivity>) {
+    if total.is_empty() {
+        *total = pass;
+        return;
+    }
+    for (total, layer) in total.iter_mut().zip(pass) {
+        total.spikes += layer.spikes;
+        total.neuron_steps += layer.neuron_steps;
+        total.synops += layer.synops;
+    }
+}

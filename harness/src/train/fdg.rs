@@ -1,0 +1,115 @@
+//! The finite-difference gradient of the first layer in a real network, and the temperature it chooses.
+
+use crate::model::network::{Network, Pass, Statistics};
+use crate::model::readout;
+use crate::ops::activation::{Activation, host};
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
+use methods::surrogate::Surrogate;
+use rayon::prelude::*;
+
+/// One training batch on which both gradients are taken.
+pub struct Probe<'a> {
+    /// B images or T·B event frames.
+    pub input: &'a Activation,
+    /// Labels, B.
+    pub labels: &'a [u32],
+    /// T.
+    pub time_steps: usize,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// A temperature and how well its gradient agrees with the finite-difference gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The temperature.
+    pub temperature: f64,
+    /// The agreement.
+    pub fidelity: Fidelity,
+    /// Whether it is the one that training goes on with.
+    pub chosen: bool,
+}
+
+impl Probe<'_> {
+    fn batch(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Norms in training mode with frozen running statistics: the same function for both gradients.
+    fn pass(&self, keep_tape: bool) -> Pass {
+        Pass { time_steps: self.time_steps, statistics: Statistics::Batch, keep_tape, count_synops: false }
+    }
+
+    fn loss(&self, network: &Network) -> Result<f64> {
+        let output = network.forward(self.input, self.batch(), &self.pass(false))?;
+        Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes).loss)
+    }
+
+    /// Central differences of the loss over all weights of the first convolution, in their own order.
+    pub fn finite_difference_gradient(&self, network: &Network, epsilon: f64) -> Result<Vec<f64>> {
+        let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
+        self.differences(network, 0, epsilon, &all)
+    }
+
+    /// Central differences of the loss over a parameter's values of these indices.
+    ///
+    /// Each loss is computed by the same kernels as a training forward pass and by itself, so these are the bits of the
+    /// plain loop; only the perturbations are spread over the threads.
+    pub fn differences(&self, network: &Network, param: usize, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
+        let weights: Vec<f32> = host::<f32>(&network.params[param])?.to_vec();
+        let shape = network.params[param].dims().to_vec();
+        let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
+            let mut perturbed = weights.clone();
+            perturbed[index] = perturb(perturbed[index], delta);
+            scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
+            self.loss(scratch)
+        };
+        let difference = |scratch: &mut Network, index: &usize| {
+            Ok((loss_at(scratch, *index, epsilon)? - loss_at(scratch, *index, -epsilon)?) / (2.0 * epsilon))
+        };
+        indices.par_iter().map_init(|| network.clone(), difference).collect()
+    }
+
+    /// The gradients of these parameters for each surrogate; one forward pass serves all.
+    pub fn surrogate_gradients(
+        &self,
+        network: &Network,
+        surrogates: &[Surrogate],
+        params: &[usize],
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let output = network.forward(self.input, self.batch(), &self.pass(true))?;
+        let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes);
+        let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
+            let gradients = network.backward(&output, &loss.grad_logits, self.time_steps, self.batch(), surrogate)?;
+            params.iter().map(|param| Ok(readout::values(&gradients[*param])?)).collect()
+        };
+        surrogates.iter().map(gradient).collect()
+    }
+}
+
+/// Algorithm 1 of Li et al. 2021: of `{b, b + step, b − step}` the temperature whose gradient has the highest cosine
+/// with the finite-difference gradient; ties keep b. The chosen one is marked. `None`: a loss was not finite.
+pub fn choose_temperature(
+    probe: &Probe<'_>,
+    network: &Network,
+    surrogate: &Surrogate,
+    fdg: &Fdg,
+) -> Result<Option<Vec<Candidate>>> {
+    let temperatures = fdg.candidates(surrogate.parameter());
+    let candidate =
+        |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
+    let surrogates: Vec<Surrogate> = temperatures.iter().map(candidate).collect::<Result<_>>()?;
+    let reference = probe.finite_difference_gradient(network, fdg.epsilon)?;
+    if reference.iter().any(|g| !g.is_finite()) {
+        return Ok(None);
+    }
+    let gradients = probe.surrogate_gradients(network, &surrogates, &[0])?;
+    let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(&gradient[0], &reference)).collect();
+    let best = choose(&agreement.iter().map(|a| a.cosine).collect::<Vec<_>>());
+    let marked = temperatures.iter().zip(agreement).enumerate();
+    Ok(Some(
+        marked.map(|(i, (&temperature, fidelity))| Candidate { temperature, fidelity, chosen: i == best }).collect(),
+    ))
+}

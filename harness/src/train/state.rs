@@ -1,0 +1,229 @@
+//! What a cell has reached: weights, optimiser, cursor, metrics. Saved atomically, checked when read.
+
+use crate::durable;
+use crate::exit;
+use crate::model::network::{Network, Running};
+use crate::ops::activation::host;
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor};
+use report::record::{CurvePoint, FdgPoint};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Everything of a training besides its weights; the random streams need no state, for they are keyed by these counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The epoch that comes next or is under way.
+    pub epoch: usize,
+    /// Steps of that epoch already taken.
+    pub step: usize,
+    /// Whether that epoch's temperature has been chosen.
+    pub temperature_chosen: bool,
+    /// Dspike's temperature, where the surrogate has one.
+    pub temperature: Option<f64>,
+    /// Sum of loss · images over that epoch so far.
+    pub loss_sum: f64,
+    /// Right answers in that epoch so far.
+    pub right: usize,
+    /// Spikes and neuron steps in that epoch so far.
+    pub spikes: (u64, u64),
+    /// Seconds of training so far, over all attempts.
+    pub train_seconds: f64,
+    /// Seconds of that epoch so far.
+    pub epoch_seconds: f64,
+    /// Finished epochs.
+    pub curves: Vec<CurvePoint>,
+    /// Every candidate temperature.
+    pub fdg: Vec<FdgPoint>,
+    /// The best test accuracy of any epoch: a second, labelled column, never the headline.
+    pub top1_best: Option<f64>,
+}
+
+/// A training's whole state.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The network.
+    pub network: Network,
+    /// Momentum, in the parameters' order.
+    pub velocities: Vec<Tensor>,
+    /// Cursor and metrics.
+    pub progress: Progress,
+}
+
+const CONFIG_KEY: &str = "config_hash";
+const PROGRESS_KEY: &str = "progress";
+const DIGEST_KEY: &str = "sha256";
+/// A checkpoint's header names each tensor once; anything longer is not ours.
+const LARGEST_HEADER: u64 = 8 << 20;
+
+impl State {
+    /// The state before the first step.
+    pub fn new(network: Network, temperature: Option<f64>) -> Result<Self> {
+        let velocities = network.params.iter().map(Tensor::zeros_like).collect::<candle_core::Result<_>>()?;
+        Ok(Self { network, velocities, progress: Progress { temperature, ..Progress::default() } })
+    }
+
+    /// Writes the state to `path`, atomically.
+    pub fn save(&self, path: &Path, config_hash: &str) -> Result<()> {
+        let mut named: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (i, spec) in self.network.layout.params.iter().enumerate() {
+            for (prefix, tensor) in [("", &self.network.params[i]), ("velocity.", &self.velocities[i])] {
+                named.push((format!("{prefix}{}", spec.name), spec.shape.clone(), bytes(&host::<f32>(tensor)?)));
+            }
+        }
+        for ((name, channels), running) in self.network.layout.running.iter().zip(&self.network.running) {
+            for (suffix, values) in [("running_mean", &running.mean), ("running_var", &running.variance)] {
+                named.push((format!("{name}.{suffix}"), vec![*channels], bytes(values)));
+            }
+        }
+        named.sort();
+        let metadata = HashMap::from([
+            (CONFIG_KEY.to_string(), config_hash.to_string()),
+            (PROGRESS_KEY.to_string(), serde_json::to_string(&self.progress)?),
+            (DIGEST_KEY.to_string(), digest(&named)),
+        ]);
+        let views = named.iter().map(|(name, shape, data)| {
+            TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (name.as_str(), view))
+        });
+        let views = views.collect::<Result<Vec<_>, _>>()?;
+        durable::write(path, &safetensors::serialize(views, Some(metadata))?)
+    }
+
+    /// Reads a state into a network of the same layout; `config_hash` must be that of the writer, where it is given.
+    ///
+    /// # Errors
+    /// A file that is torn, changed or another network's, with what is wrong with it.
+    pub fn load(path: &Path, network: Network, config_hash: Option<&str>) -> Result<Self> {
+        let context = || format!("checkpoint {}", path.display());
+        let buffer = std::fs::read(path).with_context(context)?;
+        let header = buffer.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
+        ensure!(header <= LARGEST_HEADER, "{}: its header claims {header} bytes; the file is damaged", context());
+        Self::parse(&buffer, network, config_hash).map_err(|error| exit::data(format!("{}: {error:#}", context())))
+    }
+
+    fn parse(buffer: &[u8], mut network: Network, config_hash: Option<&str>) -> Result<Self> {
+        let (_, header) = SafeTensors::read_metadata(buffer)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let text = |key: &str| {
+            metadata.get(key).with_context(|| format!("it has no `{key}`; it was not written by this program"))
+        };
+        if let Some(expected) = config_hash {
+            ensure!(text(CONFIG_KEY)? == expected, "it belongs to another configuration");
+        }
+        let tensors = SafeTensors::deserialize(buffer)?;
+        let mut named: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
+            .collect();
+        named.sort();
+        ensure!(*text(DIGEST_KEY)? == digest(&named), "its checksum does not fit its content; the file is damaged");
+        let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+            let view = tensors.tensor(name).with_context(|| format!("it has no tensor `{name}`"))?;
+            ensure!(
+                view.dtype() == Dtype::F32 && view.shape() == shape,
+                "`{name}` is {:?} {:?}, expected F32 {shape:?}",
+                view.dtype(),
+                view.shape()
+            );
+            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        };
+        let mut velocities = Vec::new();
+        for (i, spec) in network.layout.params.iter().enumerate() {
+            let tensor = |name: &str| -> Result<Tensor> {
+                Ok(Tensor::from_vec(values(name, &spec.shape)?, spec.shape.as_slice(), &Device::Cpu)?)
+            };
+            network.params[i] = tensor(&spec.name)?;
+            velocities.push(tensor(&format!("velocity.{}", spec.name))?);
+        }
+        for (i, (name, channels)) in network.layout.running.iter().enumerate() {
+            let shape = [*channels];
+            network.running[i] = Running {
+                mean: values(&format!("{name}.running_mean"), &shape)?,
+                variance: values(&format!("{name}.running_var"), &shape)?,
+            };
+        }
+        let progress = serde_json::from_str(text(PROGRESS_KEY)?).context("its progress is not readable")?;
+        Ok(Self { network, velocities, progress })
+    }
+}
+
+/// A cell's checkpoints: the last two are kept, the newest that is whole is used.
+pub struct Checkpoints {
+    folder: PathBuf,
+    config_hash: String,
+}
+
+impl Checkpoints {
+    /// Those in `folder`, written by the configuration of that hash.
+    pub fn new(folder: &Path, config_hash: &str) -> Self {
+        Self { folder: folder.to_path_buf(), config_hash: config_hash.to_string() }
+    }
+
+    /// Where a finished cell's weights are.
+    pub fn finished(folder: &Path) -> PathBuf {
+        folder.join("weights.safetensors")
+    }
+
+    /// Saves a running state, and forgets all but this one and the one before.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let name = format!("checkpoint-{:06}-{:08}.safetensors", state.progress.epoch, state.progress.step);
+        state.save(&self.folder.join(name), &self.config_hash)?;
+        for old in self.list()?.into_iter().rev().skip(2) {
+            std::fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Saves a finished cell's weights and forgets its checkpoints.
+    pub fn finish(&self, state: &State) -> Result<()> {
+        state.save(&Self::finished(&self.folder), &self.config_hash)?;
+        for old in self.list()? {
+            std::fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The newest whole checkpoint, or `None`; says so when a damaged one is passed over.
+    pub fn latest(&self, network: &Network) -> Result<Option<State>> {
+        for path in self.list()?.into_iter().rev() {
+            match State::load(&path, network.clone(), Some(&self.config_hash)) {
+                Ok(state) => return Ok(Some(state)),
+                Err(error) => tracing::warn!("{error:#}; going back to the checkpoint before it"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Oldest first.
+    fn list(&self) -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(&self.folder).with_context(|| format!("listing {}", self.folder.display()))?;
+        let mut found: Vec<PathBuf> = Vec::new();
+        for entry in entries {
+            let path = entry.with_context(|| format!("listing {}", self.folder.display()))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with("checkpoint-") && name.ends_with(".safetensors") {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn digest(named: &[(String, Vec<usize>, Vec<u8>)]) -> String {
+    let mut hash = Sha256::new();
+    for (name, shape, data) in named {
+        hash.update(name.as_bytes());
+        hash.update(format!("{shape:?}"));
+        hash.update(data);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

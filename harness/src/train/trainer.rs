@@ -1,0 +1,319 @@
+//! The training loop of one cell.
+
+use super::evaluate::{Evaluation, evaluate};
+use super::fdg::{Probe, choose_temperature};
+use super::state::{Checkpoints, Progress, State};
+use crate::cell::Cell;
+use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
+use crate::exit;
+use crate::model::network::{Network, Neuron, Pass, Statistics};
+use crate::model::readout;
+use crate::ops::activation::Activation;
+use crate::ops::optimizer::{Sgd, cosine};
+use crate::rng::{Purpose, Stream};
+use anyhow::{Context, Result};
+use candle_core::Device;
+use methods::surrogate::{Dspike, Surrogate};
+use report::record::{CurvePoint, FdgPoint};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Set by a signal: save and stop.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(pub Arc<AtomicUsize>);
+
+impl Interrupt {
+    /// Whether a signal came.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// An error (exit 75) once a signal came: for work that is short enough to be done again.
+    pub fn check(&self) -> Result<()> {
+        if self.requested() {
+            return Err(exit::failure(
+                exit::Code::Resumable,
+                "stopped by a signal; the same command goes on from here",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a progress display is told after every step.
+pub struct Tick<'a> {
+    /// Steps taken and steps in all, over the whole stage.
+    pub steps: (usize, usize),
+    /// The epoch under way, from 0.
+    pub epoch: usize,
+    /// Loss of the step.
+    pub loss: f64,
+    /// The epoch that this step ended, if it did.
+    pub finished_epoch: Option<&'a CurvePoint>,
+}
+
+/// One cell to train.
+pub struct Job<'a> {
+    /// What.
+    pub cell: &'a Cell,
+    /// On what.
+    pub dataset: &'a Arc<dyn Dataset>,
+    /// Weights of the parent cell.
+    pub parent: Option<PathBuf>,
+    /// Where its checkpoints go.
+    pub folder: &'a Path,
+    /// Time between checkpoints within an epoch.
+    pub save_every: Duration,
+    /// Set by a signal.
+    pub interrupt: &'a Interrupt,
+}
+
+/// How a training ended.
+pub enum Ended {
+    /// All epochs; evaluated on the test split.
+    Finished(Box<State>, Evaluation),
+    /// The loss left the finite numbers; the sentence names the last finite step.
+    Diverged(Box<Progress>, String),
+    /// A signal; the state is saved.
+    Interrupted,
+}
+
+impl Job<'_> {
+    /// Trains the cell, from its newest checkpoint where there is one.
+    pub fn run(&self, tick: &mut dyn FnMut(&Tick<'_>)) -> Result<Ended> {
+        let config = &self.cell.config;
+        let checkpoints = Checkpoints::new(self.folder, &self.cell.config_hash);
+        let mut state = match checkpoints.latest(&self.fresh_network()?)? {
+            Some(state) => state,
+            None => self.initial_state()?,
+        };
+        let mut saved = Instant::now();
+        while state.progress.epoch < config.stage.epochs {
+            let mut started = Instant::now();
+            if let Some(fdg) = &config.fdg
+                && !state.progress.temperature_chosen
+            {
+                if !self.choose_temperature(&mut state, fdg)? {
+                    let message = divergence(&state.progress, "finite-difference gradient", f64::NAN);
+                    return Ok(Ended::Diverged(Box::new(state.progress), message));
+                }
+                lap(&mut state.progress, &mut started);
+            }
+            let samples = self.dataset.len(Split::Train);
+            let order = Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(samples);
+            let (per_epoch, draw) = (samples.div_ceil(config.batch), self.draw(state.progress.epoch));
+            let skip = state.progress.step;
+            let batches = Batches::new(self.dataset.clone(), Split::Train, order, config.batch, Some(draw), 1, skip);
+            for batch in batches {
+                let loss = self.step(&mut state, &batch?, per_epoch)?;
+                lap(&mut state.progress, &mut started);
+                if !loss.is_finite() {
+                    return Ok(Ended::Diverged(
+                        Box::new(state.progress.clone()),
+                        divergence(&state.progress, "loss", loss),
+                    ));
+                }
+                let epoch = state.progress.epoch;
+                tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
+                if self.interrupt.requested() {
+                    checkpoints.save(&state)?;
+                    return Ok(Ended::Interrupted);
+                }
+                if saved.elapsed() > self.save_every && state.progress.step < per_epoch {
+                    checkpoints.save(&state)?;
+                    saved = Instant::now();
+                }
+            }
+            if self.finish_epoch(&mut state)?.is_none() {
+                checkpoints.save(&state)?;
+                return Ok(Ended::Interrupted);
+            }
+            checkpoints.save(&state)?;
+            saved = Instant::now();
+            let point = state.progress.curves.last();
+            let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
+            tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
+        }
+        let network = &state.network;
+        let evaluation =
+            evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, true, self.interrupt);
+        let evaluation = match evaluation {
+            Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
+            evaluation => evaluation?,
+        };
+        Ok(Ended::Finished(Box::new(state), evaluation))
+    }
+
+    fn time_steps(&self) -> usize {
+        self.cell.config.time_steps.unwrap_or(1)
+    }
+
+    fn draw(&self, epoch: usize) -> Draw {
+        Draw { seed: self.cell.config.seed, epoch: epoch as u64 }
+    }
+
+    fn steps(&self, state: &State, per_epoch: usize) -> (usize, usize) {
+        (state.progress.epoch * per_epoch + state.progress.step, self.cell.config.stage.epochs * per_epoch)
+    }
+
+    fn fresh_network(&self) -> Result<Network> {
+        let config = &self.cell.config;
+        let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
+        let channels = self.dataset.input().channels;
+        Ok(Network::new(&config.network, neuron, channels, self.dataset.classes(), config.seed)?)
+    }
+
+    /// Random weights, or the parent's: all of an SNN's; of the ANN's all but the running statistics.
+    fn initial_state(&self) -> Result<State> {
+        let mut network = self.fresh_network()?;
+        let mut temperature =
+            self.surrogate_at(None).and_then(|s| s.with_temperature(s.parameter())).map(|s| s.parameter());
+        if let Some(path) = &self.parent {
+            let parent = State::load(path, network.clone(), None)?;
+            network.params = parent.network.params;
+            if let Some(inherited) = parent.progress.temperature.filter(|_| self.cell.config.fdg.is_some()) {
+                temperature = Some(inherited);
+            }
+            if !parent.progress.curves.iter().any(|point| point.stage == "ann") {
+                network.running = parent.network.running;
+            }
+        }
+        State::new(network, temperature)
+    }
+
+    /// The arm's surrogate, at a temperature that FDG chose.
+    fn surrogate_at(&self, temperature: Option<f64>) -> Option<Surrogate> {
+        let surrogate = self.cell.config.method.as_ref()?.surrogate;
+        Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
+    }
+
+    /// Whether a temperature could be chosen: not where a loss left the finite numbers.
+    fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<bool> {
+        let config = &self.cell.config;
+        let epoch = state.progress.epoch;
+        let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
+        let mut order = stream.permutation(self.dataset.len(Split::Train));
+        order.truncate(fdg.batch);
+        let draw = self.draw(epoch);
+        let size = order.len();
+        let batch = Batches::new(self.dataset.clone(), Split::Train, order, size, Some(draw), 0, 0).next();
+        let batch = batch.context("the training split is empty")??;
+        let input = input_of(&batch, self.dataset.input())?;
+        let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
+        let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
+        let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
+        let Some(candidates) = choose_temperature(&probe, &state.network, &surrogate, fdg)? else { return Ok(false) };
+        for candidate in candidates {
+            if candidate.chosen {
+                state.progress.temperature = Some(candidate.temperature);
+            }
+            state.progress.fdg.push(FdgPoint {
+                cell_id: self.cell.id.clone(),
+                stage: self.cell.stage.clone(),
+                epoch,
+                candidate: candidate.temperature,
+                cosine: candidate.fidelity.cosine,
+                norm_ratio: candidate.fidelity.norm_ratio,
+                chosen: candidate.chosen,
+            });
+        }
+        state.progress.temperature_chosen = true;
+        Ok(true)
+    }
+
+    /// Forward, backward, optimiser. Returns the loss; the weights stay as they were if it is not finite.
+    fn step(&self, state: &mut State, batch: &Batch, per_epoch: usize) -> Result<f64> {
+        let config = &self.cell.config;
+        let time_steps = self.time_steps();
+        let input = input_of(batch, self.dataset.input())?;
+        let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
+        let output = state.network.forward(&input, batch.len, &pass)?;
+        let result = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes());
+        if !result.loss.is_finite() {
+            return Ok(result.loss);
+        }
+        // The ReLU twin asks no surrogate; any stands in for it.
+        let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
+        let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
+        let gradients = state.network.backward(&output, &result.grad_logits, time_steps, batch.len, &surrogate)?;
+        state.network.update_running(&output);
+        let (steps, all) = self.steps(state, per_epoch);
+        let lr = cosine(config.stage.lr, steps, all);
+        let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
+        sgd.step(&state.network.params, &state.velocities, &gradients)?;
+        let progress = &mut state.progress;
+        progress.step += 1;
+        progress.loss_sum += result.loss * batch.len as f64;
+        progress.right += result.top1;
+        for layer in &output.activity {
+            progress.spikes.0 += layer.spikes;
+            progress.spikes.1 += layer.neuron_steps;
+        }
+        Ok(result.loss)
+    }
+
+    /// Tests the epoch's weights and starts the next; `None` where a signal came first.
+    fn finish_epoch(&self, state: &mut State) -> Result<Option<()>> {
+        let config = &self.cell.config;
+        let network = &state.network;
+        let test = evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, false, self.interrupt);
+        let test = match test {
+            Err(_) if self.interrupt.requested() => return Ok(None),
+            test => test?,
+        };
+        let samples = self.dataset.len(Split::Train) as f64;
+        let progress = &mut state.progress;
+        let (spikes, neuron_steps) = progress.spikes;
+        progress.curves.push(CurvePoint {
+            cell_id: self.cell.id.clone(),
+            stage: self.cell.stage.clone(),
+            epoch: progress.epoch,
+            lr: cosine(config.stage.lr, progress.epoch, config.stage.epochs),
+            train_loss: Some(progress.loss_sum / samples),
+            train_top1: Some(progress.right as f64 / samples),
+            test_loss: Some(test.loss),
+            test_top1: Some(test.top1),
+            temperature: progress.temperature,
+            firing_rate: (neuron_steps > 0).then(|| spikes as f64 / neuron_steps as f64),
+            seconds: Some(progress.epoch_seconds),
+        });
+        progress.top1_best = Some(progress.top1_best.unwrap_or(0.0).max(test.top1));
+        *progress = Progress {
+            epoch: progress.epoch + 1,
+            step: 0,
+            temperature_chosen: false,
+            loss_sum: 0.0,
+            right: 0,
+            spikes: (0, 0),
+            epoch_seconds: 0.0,
+            ..std::mem::take(progress)
+        };
+        Ok(Some(()))
+    }
+}
+
+/// Adds the time since `started` to the clocks.
+fn lap(progress: &mut Progress, started: &mut Instant) {
+    let seconds = started.elapsed().as_secs_f64();
+    progress.train_seconds += seconds;
+    progress.epoch_seconds += seconds;
+    *started = Instant::now();
+}
+
+fn divergence(progress: &Progress, what: &str, value: f64) -> String {
+    let seen = if progress.step == 0 {
+        "no step of that epoch had a finite loss".to_string()
+    } else {
+        format!("the last finite step was {} of that epoch", progress.step - 1)
+    };
+    format!("the {what} became {value} in epoch {}, before step {}; {seen}", progress.epoch, progress.step)
+}
+
+/// The network's input from a loaded batch.
+pub fn input_of(batch: &Batch, shape: InputShape) -> Result<Activation> {
+    let images = shape.time_steps.unwrap_or(1) * batch.len;
+    let dims = [images, shape.height, shape.width, shape.channels];
+    Ok(Activation::from_images(&batch.input, dims, &Device::Cpu)?)
+}

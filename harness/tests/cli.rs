@@ -1,0 +1,222 @@
+//! The binary as a person uses it: commands, exit codes, sentences.
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::fs;
+use std::path::Path;
+
+const TINY: &str = r#"
+name = "tiny"
+title = "a test"
+[[method]]
+name = "dspike"
+surrogate = { name = "dspike", temperature = 1.0 }
+fdg = true
+start = "tit"
+[[method]]
+name = "rectangle"
+surrogate = { name = "rectangle", width = 1.0 }
+start = "tit"
+[[experiment]]
+methods = ["dspike", "rectangle"]
+time-steps = [2, 1]
+seeds = [0]
+batch = 8
+momentum = 0.9
+network = { architecture = "resnet18-plain", width = 4, norm = "bn", neuron = { tau = 0.25, v-th = 0.5, reset = "hard", detach-reset = false } }
+data = { dataset = "sign-digits", split = "students", size = 32, augment = ["crop4"], limit = 16 }
+fdg = { epsilon = 0.1, step = 0.2, floor = 0.2, cap = 20.0, batch = 2 }
+[experiment.recipe]
+ann = { epochs = 1, lr = 0.1, weight-decay = 0.0005 }
+first = { epochs = 1, lr = 0.05, weight-decay = 0.0001 }
+later = { epochs = 1, lr = 0.02, weight-decay = 0.0001 }
+"#;
+
+/// The binary in a fresh folder with `suites/tiny.toml`.
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new(suite: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("suites")).unwrap();
+        fs::write(folder.path().join("suites/tiny.toml"), suite).unwrap();
+        Self(folder)
+    }
+
+    fn run(&self, args: &[&str]) -> assert_cmd::assert::Assert {
+        Command::cargo_bin("harness").unwrap().current_dir(self.0.path()).args(args).assert()
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn rows(&self) -> Vec<std::collections::HashMap<String, String>> {
+        let mut reader = csv::Reader::from_path(self.path().join("results/tiny/rows.csv")).unwrap();
+        reader.deserialize().map(|row| row.unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_suite_leaves_rows_curves_and_a_report_and_is_not_computed_twice() {
+    let bench = Bench::new(TINY);
+    bench.run(&["suite", "tiny"]).success().stdout(contains("rows.csv").and(contains("index.html")));
+    let rows = bench.rows();
+    assert_eq!(rows.len(), 5); // one ANN for both chains, then T = 2 and T = 1 each
+    assert!(rows.iter().all(|row| row["status"] == "done" && row["top1_last"].parse::<f64>().is_ok()));
+    for row in &rows {
+        let parent = &row["parent_cell"];
+        assert_eq!(parent.is_empty(), row["method"] == "ann");
+        assert!(parent.is_empty() || rows.iter().any(|other| other["cell_id"] == *parent));
+    }
+    let results = bench.path().join("results/tiny");
+    for file in ["curves.csv", "anytime.csv", "fdg.csv", "layers.csv", "report/index.html", "report/report.md"] {
+        assert!(fs::metadata(results.join(file)).unwrap().len() > 0, "{file}");
+    }
+    let before = fs::read(results.join("rows.csv")).unwrap();
+    bench.run(&["suite", "tiny"]).success().stderr(contains("epoch").not());
+    assert_eq!(before, fs::read(results.join("rows.csv")).unwrap());
+    bench.run(&["status", "results/tiny"]).success().stdout(contains("5 done"));
+}
+
+#[test]
+fn a_filter_brings_the_parents_along_and_status_counts_the_rest() {
+    let bench = Bench::new(TINY);
+    bench.run(&["suite", "tiny", "-f", "method=rectangle", "-f", "time-steps=1"]).success();
+    assert_eq!(bench.rows().len(), 3);
+    bench.run(&["status", "results/tiny"]).code(5).stdout(contains("3 done, 2 todo"));
+}
+
+#[test]
+fn two_shards_joined_are_the_whole() {
+    let bench = Bench::new(
+        &TINY.replace("seeds = [0]", "seeds = [0, 1, 2, 3]").replace("\"dspike\", \"rectangle\"]", "\"rectangle\"]"),
+    );
+    bench.run(&["suite", "tiny"]).success();
+    let whole: Vec<_> = bench.rows();
+    let mut folders = vec!["merge".to_string()];
+    for shard in ["0/2", "1/2"] {
+        let out = format!("part{}", &shard[..1]);
+        bench.run(&["suite", "tiny", "--shard", shard, "--out", &out]);
+        if bench.path().join(&out).join("rows.csv").is_file() {
+            folders.push(out);
+        }
+    }
+    folders.extend(["--out".into(), "joined".into()]);
+    bench.run(&folders.iter().map(String::as_str).collect::<Vec<_>>()).success();
+    let mut reader = csv::Reader::from_path(bench.path().join("joined/rows.csv")).unwrap();
+    let joined: Vec<std::collections::HashMap<String, String>> = reader.deserialize().map(|row| row.unwrap()).collect();
+    assert_eq!(joined.len(), whole.len());
+    for (a, b) in joined.iter().zip(&whole) {
+        let differing: Vec<_> = a.iter().filter(|(k, v)| !report::record::is_volatile(k) && b[*k] != **v).collect();
+        assert!(differing.is_empty(), "{differing:?}");
+    }
+}
+
+#[test]
+fn a_diverged_cell_is_a_row_and_the_others_go_on() {
+    let bench = Bench::new(&TINY.replace("first = { epochs = 1, lr = 0.05", "first = { epochs = 3, lr = 1e30"));
+    bench.run(&["suite", "tiny"]).code(20).stderr(contains("became NaN"));
+    let rows = bench.rows();
+    let count = |status: &str| rows.iter().filter(|row| row["status"] == status).count();
+    assert_eq!((count("done"), count("diverged"), count("failed")), (1, 2, 2));
+    assert!(rows.iter().filter(|row| row["status"] == "diverged").all(|row| row["error"].contains("finite")));
+    assert!(fs::read_to_string(bench.path().join("results/tiny/report/report.md")).unwrap().contains("diverged"));
+}
+
+#[test]
+fn wrong_names_get_the_nearest_right_one() {
+    let bench = Bench::new(TINY);
+    bench.run(&["suite", "tinny"]).code(2).stderr(contains("did you mean `tiny`"));
+    bench.run(&["suite", "tiny", "-f", "method=rectangel"]).code(2).stderr(contains("did you mean `rectangle`"));
+    bench.run(&["suite", "tiny", "-f", "metod=rectangle"]).code(2).stderr(contains("did you mean `method`"));
+    bench.run(&["suite", "tiny", "-f", "method=rectangle", "-f", "stage=t2", "-f", "time-steps=1"]).code(4);
+    bench.run(&["siute", "tiny"]).code(2).stderr(contains("suite"));
+    bench.run(&["status", "nowhere"]).code(3).stderr(contains("no result folder"));
+    bench.run(&["parity", "nowhere.safetensors"]).code(3).stderr(contains("nowhere.safetensors"));
+}
+
+#[test]
+fn a_wrong_suite_is_refused_before_anything_runs() {
+    let cases = [
+        ("start = \"tit\"\n[[method]]", "start = \"tit\"\ncolour = 1\n[[method]]", "colour"),
+        ("time-steps = [2, 1]", "time-steps = [2, 0]", "time-steps holds 0"),
+        ("time-steps = [2, 1]", "time-steps = [1, 2]", "must fall"),
+        ("tau = 0.25", "tau = 1.5", "(0, 1]"),
+        ("tau = 0.25", "tau = 0.0", "(0, 1]"),
+        (
+            "surrogate = { name = \"rectangle\", width = 1.0 }",
+            "surrogate = { name = \"rectangle\", width = 1.0 }\nfdg = true",
+            "has none",
+        ),
+        ("\"dspike\", \"rectangle\"]", "\"dspike\", \"rectangel\"]", "did you mean `rectangle`"),
+        ("dataset = \"sign-digits\"", "dataset = \"sign-digit\"", "sign-digits"),
+        ("batch = 8", "batch = 0", "batch = 0"),
+        ("seeds = [0]", "seeds = []", "seeds is empty"),
+        ("temperature = 1.0", "temperature = 0.0", "[0.01, 100]"),
+        ("architecture = \"resnet18-plain\"", "architecture = \"resnet19\"", "resnet18"),
+    ];
+    for (from, to, expected) in cases {
+        assert!(TINY.contains(from), "{from}");
+        let bench = Bench::new(&TINY.replacen(from, to, 1));
+        bench.run(&["suite", "tiny"]).code(2).stderr(contains(expected).and(contains("suites/tiny.toml")));
+        assert!(!bench.path().join("results").exists(), "{to}");
+    }
+    let unknown_key = Bench::new(&TINY.replacen("batch = 8", "batch = 8\nbacth = 9", 1));
+    unknown_key.run(&["suite", "tiny"]).code(2).stderr(contains("bacth").and(contains("line 18")));
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written_is_named_before_training() {
+    let bench = Bench::new(TINY);
+    fs::write(bench.path().join("taken"), "a file").unwrap();
+    bench.run(&["suite", "tiny", "--out", "taken"]).code(74).stderr(contains("taken").and(contains("epoch").not()));
+}
+
+#[test]
+fn the_papers_grid_is_listed_without_data_or_device() {
+    let bench = Bench::new(TINY);
+    let out = bench.run(&["list", "cells", "--suite", "paper", "--json"]).success().get_output().stdout.clone();
+    let cells: Vec<serde_json::Value> =
+        String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let of = |dataset: &str| cells.iter().filter(|cell| cell["dataset"] == dataset).count();
+    // A seed: one ANN, then nine arms at five T.
+    assert_eq!((of("cifar10"), of("cifar100")), (3 * (1 + 9 * 5), 3 * (1 + 9 * 5)));
+    assert_eq!(of("cifar10-dvs"), 3 * 5);
+    let ids: std::collections::HashSet<_> = cells.iter().map(|cell| cell["cell_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), cells.len());
+    assert!(cells.iter().all(|cell| cell["parent"].is_null() || ids.contains(cell["parent"].as_str().unwrap())));
+    bench
+        .run(&["suite", "paper", "--dry-run"])
+        .success()
+        .stdout(contains("paper-mini").and(contains("Nothing was run")));
+}
+
+#[test]
+fn the_known_answers_are_met_on_both_kernel_paths() {
+    let bench = Bench::new(TINY);
+    bench.run(&["selftest"]).success().stdout(contains("all known answers met"));
+    let mut portable = Command::cargo_bin("harness").unwrap();
+    portable.env("HARNESS_PORTABLE", "1").arg("selftest").assert().success().stdout(contains("cpu-portable"));
+}
+
+#[test]
+fn bench_prints_one_line_of_json() {
+    let bench = Bench::new(TINY);
+    let args = "bench step --architecture resnet18-plain --width 4 --time-steps 2 --batch 2 --input 3x8x8 --warmup 1 --steps 2 --threads 1 --json";
+    let out = bench.run(&args.split(' ').collect::<Vec<_>>()).success().get_output().stdout.clone();
+    let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    for key in [
+        "images_per_second",
+        "step_seconds_median",
+        "forward_seconds",
+        "backward_seconds",
+        "firing_rate",
+        "peak_memory_bytes",
+    ] {
+        assert!(line[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {line}");
+    }
+    assert_eq!((line["threads"].as_u64(), line["device"].as_str()), (Some(1), Some("cpu")));
+    bench.run(&["bench", "step", "--input", "3x32"]).code(2).stderr(contains("3x32x32"));
+}

@@ -1,0 +1,47 @@
+//! The network against PyTorch dumps: those in the project, and the larger ones beside it where they are there.
+
+use harness::parity::dump::Dump;
+use harness::parity::parity;
+use std::path::{Path, PathBuf};
+
+fn dumps(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    paths.sort();
+    paths
+}
+
+fn check(folder: &Path) -> usize {
+    let paths = dumps(folder);
+    for path in &paths {
+        let result = parity(&Dump::read(path).unwrap()).unwrap();
+        let failed: Vec<_> = result.checks.iter().filter(|check| !check.passed()).collect();
+        assert!(result.verdict == "pass" && failed.is_empty(), "{}: {failed:#?}", path.display());
+    }
+    paths.len()
+}
+
+#[test]
+fn every_dump_of_the_project_is_met() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    assert!(check(&folder) >= 14);
+}
+
+#[test]
+fn every_larger_dump_is_met() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
+    if check(&folder) == 0 {
+        eprintln!("skipped: every_larger_dump_is_met needs the folder shared/fixtures beside the project");
+    }
+}
+
+#[test]
+fn a_changed_value_fails_the_dump() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lif_tau0.25_vth1.0.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 6;
+    bytes[last] ^= 0x40;
+    let result = parity(&Dump::parse(&bytes).unwrap()).unwrap();
+    assert_eq!(result.verdict, "fail");
+}

@@ -1,0 +1,206 @@
+//! Training as a library: determinism, FDG against the plain loop, divergence, resume.
+
+use harness::cell::{Cell, Overrides, cells};
+use harness::data::{self, Dataset, Split};
+use harness::model::config::NetworkConfig;
+use harness::model::network::{Network, Neuron, Pass, Statistics};
+use harness::model::readout;
+use harness::ops::activation::{Activation, host};
+use harness::suite::Suite;
+use harness::train::fdg::{Probe, choose_temperature};
+use harness::train::state::{Checkpoints, State};
+use harness::train::trainer::{Ended, Interrupt, Job};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const SUITE: &str = r#"
+name = "test"
+title = "a test"
+[[method]]
+name = "dspike"
+surrogate = { name = "dspike", temperature = 1.0 }
+fdg = true
+start = "scratch"
+[[experiment]]
+methods = ["dspike"]
+time-steps = [2]
+seeds = [0]
+batch = 8
+momentum = 0.9
+network = { architecture = "resnet18", width = 4, norm = "tdbn", neuron = { tau = 0.25, v-th = 0.5, reset = "hard", detach-reset = false } }
+data = { dataset = "sign-digits", split = "students", size = 32, augment = ["crop4"], limit = 20 }
+fdg = { epsilon = 0.1, step = 0.2, floor = 0.2, cap = 20.0, batch = 2 }
+[experiment.recipe]
+first = { epochs = 2, lr = 0.05, weight-decay = 0.0001 }
+"#;
+
+fn cell(text: &str) -> Cell {
+    cells(&Suite::parse(text).unwrap(), &Overrides::default(), "cpu-f32").unwrap().remove(0)
+}
+
+fn dataset(cell: &Cell) -> Arc<dyn Dataset> {
+    data::open(&cell.config.data, None, None, None).unwrap()
+}
+
+fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, interrupt: &'a Interrupt) -> Job<'a> {
+    Job { cell, dataset, parent: None, folder, save_every: Duration::from_secs(3600), interrupt }
+}
+
+fn train(cell: &Cell) -> State {
+    let (dataset, folder, interrupt) = (dataset(cell), tempfile::tempdir().unwrap(), Interrupt::default());
+    match job(cell, &dataset, folder.path(), &interrupt).run(&mut |_| {}).unwrap() {
+        Ended::Finished(state, _) => *state,
+        _ => panic!("the training did not finish"),
+    }
+}
+
+/// Everything that must repeat: weights, statistics, metrics without clocks.
+fn essence(state: &State) -> (Vec<Vec<u32>>, String) {
+    let bits = |tensor| host::<f32>(tensor).unwrap().iter().map(|v| v.to_bits()).collect();
+    let mut progress = state.progress.clone();
+    progress.train_seconds = 0.0;
+    progress.curves.iter_mut().for_each(|point| point.seconds = None);
+    let tensors = state.network.params.iter().chain(&state.velocities).map(bits).collect();
+    (tensors, format!("{progress:?} {:?}", state.network.running))
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_on_one_and_two_threads() {
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| essence(&train(&cell(SUITE))))
+    };
+    let one = on(1);
+    assert_eq!(one, on(1));
+    assert_eq!(one, on(2));
+}
+
+#[test]
+fn another_seed_gives_other_weights() {
+    let other = SUITE.replace("seeds = [0]", "seeds = [1]");
+    assert_ne!(essence(&train(&cell(SUITE))).0, essence(&train(&cell(&other))).0);
+}
+
+#[test]
+fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_is_not() {
+    let cell = cell(SUITE);
+    let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
+    let mut attempts = 0;
+    let state = loop {
+        attempts += 1;
+        assert!(attempts < 50, "it does not come to an end");
+        let interrupt = Interrupt::default();
+        let signal = interrupt.clone();
+        let ended =
+            job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+        match ended {
+            Ended::Finished(state, _) => break *state,
+            Ended::Interrupted => {}
+            Ended::Diverged(..) => panic!("diverged"),
+        }
+    };
+    assert!(attempts > 4, "{attempts} attempts: it was hardly interrupted");
+    assert_eq!(essence(&state), essence(&train(&cell)));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
+    let cell = cell(SUITE);
+    let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
+    for _ in 0..2 {
+        let interrupt = Interrupt::default();
+        let signal = interrupt.clone();
+        job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+    }
+    let mut saved: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+    saved.sort();
+    assert_eq!(saved.len(), 2);
+    let mut bytes = std::fs::read(&saved[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&saved[1], bytes).unwrap();
+    let neuron = Neuron::Lif(cell.config.network.neuron);
+    let network = Network::new(&cell.config.network, neuron, 3, 10, 0).unwrap();
+    let kept = Checkpoints::new(folder.path(), &cell.config_hash).latest(&network).unwrap().unwrap();
+    assert_eq!(kept.progress.step, 1);
+    let other = Checkpoints::new(folder.path(), "another configuration").latest(&network).unwrap();
+    assert!(other.is_none());
+}
+
+#[test]
+fn a_loss_that_leaves_the_finite_numbers_is_a_divergence_with_its_last_finite_step() {
+    let cell = cell(&SUITE.replace("lr = 0.05", "lr = 1e30"));
+    let (dataset, folder, interrupt) = (dataset(&cell), tempfile::tempdir().unwrap(), Interrupt::default());
+    match job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| {}).unwrap() {
+        Ended::Diverged(_, message) => {
+            assert!(message.contains("the loss became") && message.contains("last finite step"), "{message}");
+        }
+        _ => panic!("a rate of 1e30 should diverge"),
+    }
+}
+
+/// A small network with a batch, for FDG.
+fn probe_network(width: usize, architecture: &str) -> (Network, Activation, Vec<u32>) {
+    let text = format!(
+        "architecture = \"{architecture}\"\nwidth = {width}\nnorm = \"tdbn\"\nneuron = {{ tau = 0.25, v-th = 0.5, reset = \"hard\", detach-reset = false }}"
+    );
+    let config: NetworkConfig = toml::from_str(&text).unwrap();
+    let network = Network::new(&config, Neuron::Lif(config.neuron), 3, 10, 3).unwrap();
+    let mut stream = harness::rng::Stream::new(5, harness::rng::Purpose::Synthetic, (1, 1));
+    let pixels: Vec<f32> = (0..4 * 16 * 16 * 3).map(|_| stream.normal() as f32).collect();
+    let input = Activation::from_images(&pixels, [4, 16, 16, 3], &candle_core::Device::Cpu).unwrap();
+    (network, input, vec![1, 5, 9, 2])
+}
+
+#[test]
+fn the_finite_difference_gradient_has_the_bits_of_the_plain_loop() {
+    for architecture in ["resnet18", "resnet18-plain"] {
+        let (network, input, labels) = probe_network(4, architecture);
+        let probe = Probe { input: &input, labels: &labels, time_steps: 2, classes: 10 };
+        let fast = probe.finite_difference_gradient(&network, 0.1).unwrap();
+        let weights = readout::values(&network.params[0]).unwrap();
+        let pass = Pass { time_steps: 2, statistics: Statistics::Batch, keep_tape: false, count_synops: false };
+        let plain = methods::fdg::finite_difference_gradient(&weights, 0.1, |weights| {
+            let mut perturbed = network.clone();
+            perturbed.params[0] =
+                candle_core::Tensor::from_slice(weights, network.params[0].dims(), &candle_core::Device::Cpu)?;
+            let output = perturbed.forward(&input, 4, &pass)?;
+            Ok(readout::cross_entropy(&output.logits, &labels, 2, 10).loss)
+        })
+        .unwrap();
+        let bits = |gradient: &[f64]| gradient.iter().map(|g| g.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&fast), bits(&plain), "{architecture}");
+        assert!(fast.iter().any(|g| *g != 0.0));
+    }
+}
+
+#[test]
+fn the_candidate_with_the_highest_cosine_is_chosen_and_running_statistics_stay() {
+    let (network, input, labels) = probe_network(4, "resnet18-plain");
+    let before = network.running.clone();
+    let probe = Probe { input: &input, labels: &labels, time_steps: 2, classes: 10 };
+    let fdg = methods::fdg::Fdg { epsilon: 0.1, step: 0.2, floor: 0.2, cap: 20.0, batch: 4 };
+    let surrogate = methods::surrogate::Surrogate::Dspike(methods::surrogate::Dspike { temperature: 1.0 });
+    let candidates = choose_temperature(&probe, &network, &surrogate, &fdg).unwrap().unwrap();
+    assert_eq!(candidates.iter().map(|c| c.temperature).collect::<Vec<_>>(), [1.0, 1.2, 0.8]);
+    let best = candidates.iter().map(|c| c.fidelity.cosine).fold(f64::NEG_INFINITY, f64::max);
+    let chosen: Vec<_> = candidates.iter().filter(|c| c.chosen).collect();
+    assert!(chosen.len() == 1 && chosen[0].fidelity.cosine == best);
+    assert_eq!(before, network.running);
+}
+
+#[test]
+fn the_loss_falls_on_a_handful_of_images() {
+    let text = SUITE
+        .replace("fdg = true\n", "")
+        .replace("resnet18\", width = 4, norm = \"tdbn\"", "resnet18-plain\", width = 8, norm = \"bn\"")
+        .replace("augment = [\"crop4\"], limit = 20", "augment = [], limit = 40")
+        .replace("epochs = 2", "epochs = 80");
+    let cell = cell(&text);
+    assert_eq!(dataset(&cell).len(Split::Train), 40);
+    let curves = train(&cell).progress.curves;
+    let loss = |i: usize| curves[i].train_loss.unwrap();
+    assert!(loss(79) < 0.5 * loss(0), "from {} to {}", loss(0), loss(79));
+}

@@ -1,0 +1,305 @@
+//! The gate for continuous integration: a result folder against a baseline's rows.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::markdown;
+use crate::pairing::{self, Group};
+use crate::plot::escape as escape_xml;
+use crate::record::{Record, read_each};
+use crate::results::{Results, check_row};
+use crate::stats::{CONFIDENCE, mean, t_interval};
+
+/// How far each metric may move from the baseline before it counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Drop of last-epoch accuracy, a fraction: 0.02 is two points.
+    pub top1: f64,
+    /// Rise of the test loss, relative.
+    pub loss: f64,
+    /// Change of the firing rate either way, relative.
+    pub firing_rate: f64,
+    /// Change of the accumulates either way, relative.
+    pub synops: f64,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self { top1: 0.02, loss: 0.1, firing_rate: 0.1, synops: 0.1 }
+    }
+}
+
+impl Tolerance {
+    /// Changes one tolerance by `name=value`, e.g. `top1=0.01`.
+    pub fn set(&mut self, text: &str) -> Result<()> {
+        let names = "top1, loss, firing_rate, synops";
+        let Some((name, value)) = text.split_once('=') else {
+            bail!("tolerance `{text}`: expected name=value, with a name of {names}");
+        };
+        let value: f64 = value.trim().parse().with_context(|| format!("tolerance `{text}`: `{value}` is no number"))?;
+        if !(value >= 0.0 && value.is_finite()) {
+            bail!("tolerance `{text}`: must be finite and not negative");
+        }
+        match name.trim() {
+            "top1" => self.top1 = value,
+            "loss" => self.loss = value,
+            "firing_rate" => self.firing_rate = value,
+            "synops" => self.synops = value,
+            name => bail!("tolerance `{text}`: unknown metric `{name}`; known: {names}"),
+        }
+        Ok(())
+    }
+}
+
+/// What the gate says to a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was compared and nothing got worse.
+    Pass,
+    /// Something got worse. Wins over missing cells.
+    Regression,
+    /// A cell is missing from either side or failed, or nothing was measured.
+    Missing,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Regression => "regression",
+            Self::Missing => "missing",
+        })
+    }
+}
+
+/// The gate's result: one case a method and T.
+#[derive(Debug)]
+pub struct Gate {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// Every comparison.
+    pub cases: Vec<Case>,
+    /// Sentences on the whole.
+    pub notes: Vec<String>,
+}
+
+/// One method at one T.
+#[derive(Debug)]
+pub struct Case {
+    /// Data set, protocol, network, method and T.
+    pub name: String,
+    /// Seeds compared.
+    pub pairs: usize,
+    /// What moved, one sentence a metric that was compared.
+    pub lines: Vec<String>,
+    /// Metrics that got worse.
+    pub regressions: Vec<String>,
+    /// Cells or metrics that could not be compared.
+    pub gaps: Vec<String>,
+}
+
+/// Which way is worse.
+#[derive(Clone, Copy)]
+enum Worse {
+    Lower,
+    Higher,
+    Either,
+}
+
+struct Metric {
+    name: &'static str,
+    of: fn(&Record) -> Option<f64>,
+    worse: Worse,
+    tolerance: f64,
+    relative: bool,
+}
+
+fn metrics(tolerance: &Tolerance) -> [Metric; 6] {
+    let metric = |name, of, worse, tolerance, relative| Metric { name, of, worse, tolerance, relative };
+    [
+        metric("top1_last", |row| row.top1_last, Worse::Lower, tolerance.top1, false),
+        metric("loss_last", |row| row.loss_last, Worse::Higher, tolerance.loss, true),
+        metric("firing_rate", |row| row.firing_rate, Worse::Either, tolerance.firing_rate, true),
+        metric("synops_ac", |row| row.synops_ac, Worse::Either, tolerance.synops, true),
+        metric("macs", |row| row.macs, Worse::Either, 0.0, false),
+        metric("parameters", |row| row.parameters.map(|count| count as f64), Worse::Either, 0.0, false),
+    ]
+}
+
+/// Holds a result folder against a baseline (a `rows.csv`, or a folder that has one).
+///
+/// A metric regresses when the mean over the common seeds moved the wrong way by more than its tolerance and, with two
+/// seeds or more, the 95 % interval of the paired differences excludes zero. Cells that are missing from either side,
+/// planned but not run, failed, or without a metric that the baseline has, are no pass; nor is an empty comparison.
+pub fn check(dir: &Path, baseline: &Path, tolerance: &Tolerance) -> Result<Gate> {
+    let results = Results::load(dir)?;
+    let (expected, mut notes) = read_rows(baseline)?;
+    notes.extend(results.notes.iter().filter(|note| note.contains("rows.csv") || note.contains("incomplete")).cloned());
+    let groups = pairing::pair(&expected, &results.rows, ["the baseline", "the folder"]);
+    notes.extend(pairing::unlike_kernels(&groups));
+    let mut cases: Vec<Case> = groups.iter().map(|group| judge(group, tolerance)).collect();
+    cases.extend(unrun(&results));
+    let compared = cases.iter().any(|case| !case.lines.is_empty());
+    if !compared {
+        notes.push("Nothing was measured on both sides, which is no pass.".into());
+    }
+    let outcome = match () {
+        () if cases.iter().any(|case| !case.regressions.is_empty()) => Outcome::Regression,
+        () if !compared || cases.iter().any(|case| !case.gaps.is_empty()) => Outcome::Missing,
+        () => Outcome::Pass,
+    };
+    Ok(Gate { outcome, cases, notes })
+}
+
+/// Reads and checks the rows of a file, or of the folder it lies in.
+pub(crate) fn read_rows(path: &Path) -> Result<(Vec<Record>, Vec<String>)> {
+    let file = if path.is_dir() { path.join("rows.csv") } else { path.to_path_buf() };
+    let mut rows = Vec::new();
+    let notes = read_each(&file, |row: Record| {
+        check_row(&row)?;
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok((rows, notes))
+}
+
+/// Planned cells that have no row: as missing as those the baseline has.
+fn unrun(results: &Results) -> Option<Case> {
+    let planned = results.plan.iter().flat_map(|plan| &plan.cells);
+    let gaps: Vec<String> = planned
+        .filter(|cell| !results.by_id.contains_key(&cell.cell_id))
+        .map(|cell| format!("{}: {}", cell.cell_id, cell.missing.as_deref().unwrap_or("planned, but not run")))
+        .collect();
+    let name = "planned cells".to_string();
+    (!gaps.is_empty()).then_some(Case { name, pairs: 0, lines: Vec::new(), regressions: Vec::new(), gaps })
+}
+
+fn judge(group: &Group, tolerance: &Tolerance) -> Case {
+    let mut case = Case {
+        name: group.name.clone(),
+        pairs: group.pairs.len(),
+        lines: Vec::new(),
+        regressions: Vec::new(),
+        gaps: group.gaps.clone(),
+    };
+    for metric in metrics(tolerance) {
+        let expected = group.pairs.iter().filter(|(baseline, _)| (metric.of)(baseline).is_some()).count();
+        let both: Vec<(f64, f64)> = group
+            .pairs
+            .iter()
+            .filter_map(|(baseline, new)| Some(((metric.of)(baseline)?, (metric.of)(new)?)))
+            .collect();
+        if both.len() < expected {
+            case.gaps.push(format!("{}: measured in the baseline, blank in the folder", metric.name));
+        }
+        let Some(line) = judge_metric(&metric, &both) else { continue };
+        if line.regressed {
+            case.regressions.push(line.text.clone());
+        }
+        case.lines.push(line.text);
+    }
+    case
+}
+
+struct Line {
+    text: String,
+    regressed: bool,
+}
+
+fn judge_metric(metric: &Metric, both: &[(f64, f64)]) -> Option<Line> {
+    let baseline = mean(&both.iter().map(|(baseline, _)| *baseline).collect::<Vec<_>>())?;
+    let differences: Vec<f64> = both.iter().map(|(baseline, new)| new - baseline).collect();
+    let difference = mean(&differences)?;
+    let allowed = if metric.relative { metric.tolerance * baseline.abs() } else { metric.tolerance };
+    let interval = t_interval(&differences, CONFIDENCE);
+    let (lower, higher) = interval.unwrap_or((difference, difference));
+    let fell = difference < -allowed && higher < 0.0;
+    let rose = difference > allowed && lower > 0.0;
+    // NaN compares false with everything: it must not pass for "within".
+    let regressed = !difference.is_finite()
+        || match metric.worse {
+            Worse::Lower => fell,
+            Worse::Higher => rose,
+            Worse::Either => fell || rose,
+        };
+    let seeds = match interval {
+        Some((low, high)) => format!("95 % [{low:+.4}, {high:+.4}] over {} seeds", both.len()),
+        None => "one seed: the tolerance alone decides".into(),
+    };
+    let text = format!(
+        "{}: {baseline:.4} → {:.4} ({difference:+.4}, allowed {allowed:.4}; {seeds})",
+        metric.name,
+        baseline + difference
+    );
+    Some(Line { text, regressed })
+}
+
+impl Gate {
+    /// 0 pass, 10 regression, 11 missing.
+    pub fn exit_code(&self) -> u8 {
+        match self.outcome {
+            Outcome::Pass => 0,
+            Outcome::Regression => 10,
+            Outcome::Missing => 11,
+        }
+    }
+
+    /// A summary for a job's page: regressions and gaps first, then every comparison.
+    pub fn markdown(&self) -> String {
+        let pairs: usize = self.cases.iter().map(|case| case.pairs).sum();
+        let mut out = format!("## Gate: {}\n\n{pairs} cells compared with the baseline.\n", self.outcome);
+        out.extend(self.notes.iter().map(|note| format!("\n> {}\n", markdown::escape(note))));
+        for (title, of) in [("Worse", regressions as fn(&Case) -> &[String]), ("Missing or failed", gaps)] {
+            if self.cases.iter().any(|case| !of(case).is_empty()) {
+                let _ = write!(out, "\n### {title}\n\n");
+                for (case, line) in self.cases.iter().flat_map(|case| of(case).iter().map(move |line| (case, line))) {
+                    let _ = writeln!(out, "- {}: {}", markdown::escape(&case.name), markdown::escape(line));
+                }
+            }
+        }
+        out += "\n<details><summary>Every comparison</summary>\n\n";
+        for case in &self.cases {
+            let _ = writeln!(out, "- {}", markdown::escape(&case.name));
+            out.extend(case.lines.iter().map(|line| format!("  - {}\n", markdown::escape(line))));
+        }
+        out + "\n</details>\n"
+    }
+
+    /// JUnit XML: one test case a method and T.
+    pub fn junit(&self) -> String {
+        let bad = |case: &&Case| !case.regressions.is_empty() || !case.gaps.is_empty();
+        // An empty comparison must fail in a job that reads this file alone.
+        let empty = self.outcome == Outcome::Missing && !self.cases.iter().any(|case| bad(&case));
+        let failures = self.cases.iter().filter(bad).count() + usize::from(empty);
+        let tests = self.cases.len() + usize::from(empty);
+        let mut out = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"harness check\" \
+             tests=\"{tests}\" failures=\"{failures}\" errors=\"0\" skipped=\"0\">\n"
+        );
+        if empty {
+            out += "<testcase classname=\"harness.check\" name=\"anything measured\"><failure type=\"missing\" \
+                    message=\"nothing was measured on both sides\"/></testcase>\n";
+        }
+        for case in &self.cases {
+            let _ = write!(out, "<testcase classname=\"harness.check\" name=\"{}\">", escape_xml(&case.name));
+            for (kind, lines) in [("regression", &case.regressions), ("missing", &case.gaps)] {
+                if !lines.is_empty() {
+                    let message = escape_xml(&lines.join("; "));
+                    let _ = write!(out, "<failure type=\"{kind}\" message=\"{message}\"/>");
+                }
+            }
+            let _ = writeln!(out, "<system-out>{}</system-out></testcase>", escape_xml(&case.lines.join("\n")));
+        }
+        out + "</testsuite>\n</testsuites>\n"
+    }
+}
+
+fn regressions(case: &Case) -> &[String] {
+    &case.regressions
+}
+
+fn gaps(case: &Case) -> &[String] {
+    &case.gaps
+}

@@ -1,0 +1,38 @@
+//! The report as one self-contained HTML file. The template escapes every text; only our own drawings, styles and
+//! script pass as they are.
+
+use anyhow::Result;
+use askama::Template;
+
+use crate::page::Page;
+use crate::section::Block;
+use crate::section::summary::Summary;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Html<'a> {
+    title: &'a str,
+    facts: &'a str,
+    banner: Option<&'a str>,
+    summary: &'a Summary,
+    sections: &'a [crate::section::Section],
+    datasets: &'a [String],
+    methods: &'a [String],
+    style: &'static str,
+    script: &'static str,
+}
+
+pub(crate) fn html(page: &Page) -> Result<String> {
+    let html = Html {
+        title: &page.title,
+        facts: &page.facts,
+        banner: page.banner.as_deref(),
+        summary: &page.summary,
+        sections: &page.sections,
+        datasets: &page.datasets,
+        methods: &page.methods,
+        style: include_str!("../templates/style.css"),
+        script: include_str!("../templates/script.js"),
+    };
+    Ok(html.render()?)
+}

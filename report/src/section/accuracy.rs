@@ -1,0 +1,201 @@
+//! Accuracy against the number of time steps, and the table of results.
+
+use anyhow::Result;
+
+use super::{Cell, Column, Figure, Row, Section, Table, cell_anchor, duration, interval, percent, points};
+use crate::model::Model;
+use crate::plot::{Axis, Chart, Mark, Series, Shape, Style, palette};
+use crate::published::{Certainty, Claim};
+use crate::series::{ANN, Line, Panel, Point};
+use crate::stats;
+use crate::verdict::{same_experiment, time_steps};
+
+pub(crate) fn section(model: &Model) -> Result<Section> {
+    let mut section = Section::new("accuracy", "Accuracy and time steps");
+    section.text(
+        "Test accuracy after the last epoch, one network trained for each T. Marks are means over seeds and bars reach \
+         one sample standard deviation to each side; a hollow mark is a single seed, which has no spread. Marks stand \
+         side by side where they share a T.",
+    );
+    let figures = model.drawn().map(|panel| {
+        let caption = format!("{}. {}", panel.title(), seeds_of(panel));
+        Figure::of_panel(panel, "accuracy", caption, &chart(model, panel))
+    });
+    section.figures(figures.collect::<Result<_>>()?);
+    let undrawn = model.panels.len() - model.drawn().count();
+    if undrawn > 0 {
+        section.text(format!(
+            "Plots of {undrawn} further data sets, protocols or networks are left out to keep this page light; the tables \
+             have their numbers. Render a folder with fewer of them to see their plots."
+        ));
+    }
+    section.table(table(model));
+    Ok(section)
+}
+
+fn seeds_of(panel: &Panel) -> String {
+    let counts = || panel.lines.iter().flat_map(|line| &line.points).map(|point| point.rows.len());
+    match (counts().min().unwrap_or(0), counts().max().unwrap_or(0)) {
+        (1, 1) => "One seed: no interval.".into(),
+        (least, most) if least == most => format!("{most} seeds."),
+        (least, most) => format!("{least} to {most} seeds."),
+    }
+}
+
+/// Accuracy in percent over T: one line a method, the ANN as a level, the paper's points where the panel is the
+/// paper's experiment.
+pub(crate) fn chart(model: &Model, panel: &Panel) -> Chart {
+    let snn: Vec<&Line> = panel.lines.iter().filter(|line| line.method != ANN).collect();
+    let claims: Vec<&Claim> =
+        model.published.claims.iter().filter(|claim| same_experiment(claim, panel, &model.published)).collect();
+    let times = snn.iter().flat_map(|line| &line.points).filter_map(|point| point.time_steps);
+    let times: Vec<usize> = times.chain(claims.iter().map(|claim| claim.time_steps)).collect();
+    let (low, high) = (times.iter().min().copied().unwrap_or(1), times.iter().max().copied().unwrap_or(1));
+    let x = Axis::whole("time steps T", low, high);
+
+    let mut series: Vec<Series> = Vec::new();
+    for line in panel.lines.iter().filter(|line| line.method == ANN) {
+        series.extend(line.points.iter().map(|point| ann_level(model, line, point, x.range)));
+    }
+    for (place, line) in snn.iter().enumerate() {
+        // Beside each other, not over each other: within ±0.2 of their T.
+        let shift = (place as f64 - (snn.len() as f64 - 1.0) / 2.0) * (0.4 / snn.len().max(1) as f64).min(0.08);
+        series.push(measured(model, panel, line, shift));
+    }
+    series.extend(published(&claims));
+    let values = series.iter().flat_map(|series| &series.points).flat_map(|mark| {
+        let (low, high) = mark.spread.unwrap_or((mark.y, mark.y));
+        [low, mark.y, high]
+    });
+    let y = Axis::fit("top-1 accuracy, %", values.collect::<Vec<_>>(), crate::plot::short);
+    Chart {
+        title: format!("Accuracy over time steps, {}", panel.title()),
+        alt: format!(
+            "{} lines of top-1 accuracy over T = {low} to {high} on {}; the table has the numbers",
+            snn.len(),
+            panel.title()
+        ),
+        x,
+        y,
+        series,
+        ..Chart::default()
+    }
+}
+
+fn measured(model: &Model, panel: &Panel, line: &Line, shift: f64) -> Series {
+    let simulated = if panel.simulated() { ", simulated" } else { "" };
+    let mark = |point: &Point| {
+        let (n, mean) = (point.top1.n, percent(point.top1.mean));
+        let spread = point.top1.std.map(|std| (100.0 * (point.top1.mean - std), 100.0 * (point.top1.mean + std)));
+        let deviation = point.top1.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
+        Some(Mark {
+            x: point.time_steps? as f64 + shift,
+            y: 100.0 * point.top1.mean,
+            spread,
+            hollow: n == 1,
+            title: format!("{}, T = {}: {mean}{deviation} % (n = {n}{simulated})", line.label(), point.time_steps?),
+            ..Mark::default()
+        })
+    };
+    Series {
+        label: line.label(),
+        method: line.method.clone(),
+        style: model.style(&line.method),
+        points: line.points.iter().filter_map(mark).collect(),
+        joined: true,
+        marked: true,
+        ..Series::default()
+    }
+}
+
+fn ann_level(model: &Model, line: &Line, point: &Point, (low, high): (f64, f64)) -> Series {
+    let y = 100.0 * point.top1.mean;
+    let title = format!("{}: {} % (n = {}, no time steps)", line.label(), percent(point.top1.mean), point.top1.n);
+    let ends = [low, high].map(|x| Mark { x, y, title: title.clone(), ..Mark::default() });
+    Series {
+        label: format!("{} (ReLU, no T)", line.label()),
+        method: line.method.clone(),
+        style: model.style(ANN),
+        points: ends.to_vec(),
+        joined: true,
+        ..Series::default()
+    }
+}
+
+/// Published points: diamonds with a dashed outline, the unverified ones in a series of their own.
+pub(crate) fn published(claims: &[&Claim]) -> Vec<Series> {
+    let of = |certainties: &[Certainty], label: &str, colour| {
+        let mark = |claim: &&Claim| Mark {
+            x: claim.time_steps as f64,
+            y: 100.0 * claim.top1,
+            hollow: true,
+            dashed: true,
+            title: format!(
+                "published, {}: {}, T = {}: {} % ({})",
+                claim.certainty,
+                claim.network,
+                claim.time_steps,
+                percent(claim.top1),
+                claim.source
+            ),
+            ..Mark::default()
+        };
+        let chosen = claims.iter().filter(|claim| certainties.contains(&claim.certainty));
+        let points: Vec<Mark> = chosen.map(mark).collect();
+        (!points.is_empty()).then(|| Series {
+            label: label.into(),
+            style: Style { colour, shape: Shape::Diamond, dash: "" },
+            points,
+            marked: true,
+            ..Series::default()
+        })
+    };
+    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "published Dspike, as quoted", palette::INK);
+    let unverified = of(&[Certainty::Unverified], "published Dspike, UNVERIFIED", palette::GRAY);
+    [quoted, unverified].into_iter().flatten().collect()
+}
+
+/// One row a point: everything measured, means over seeds.
+fn table(model: &Model) -> Table {
+    let columns = vec![
+        Column::text("data set"),
+        Column::text("method"),
+        Column::number("T").hint("time steps at training and test; – for the ANN"),
+        Column::number("n").hint("seeds; leads to their cells"),
+        Column::number("top-1 %").hint("test accuracy after the last epoch, mean ± sample standard deviation"),
+        Column::number("95 % interval").hint("t interval of the mean; none for one seed"),
+        Column::number("best %").hint("best epoch chosen on the test set: flatters"),
+        Column::number("bias").hint("selection bias: best-on-test minus last epoch, in points"),
+        Column::number("firing %").hint("spikes per neuron and time step"),
+        Column::number("synops").hint("accumulates that spikes cause, per image over all time steps, millions"),
+        Column::number("energy µJ").hint("per image: 4.6 pJ a MAC, 0.9 pJ an accumulate (45 nm)"),
+        Column::number("training").hint("seconds of this stage, parents not counted"),
+    ];
+    let rows = model.points().map(|(_, panel, line, point)| row(model, panel, line, point)).collect();
+    Table { caption: "Results, means over seeds".into(), columns, rows, collapsed: false }
+}
+
+fn row(model: &Model, panel: &Panel, line: &Line, point: &Point) -> Row {
+    let results = &model.results;
+    let mean = |metric: fn(&crate::record::Record) -> Option<f64>| stats::mean(&point.values(results, metric));
+    let first = cell_anchor(&results.rows[point.rows[0]].cell_id);
+    let deviation = point.top1.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
+    let best = mean(|row| row.top1_best);
+    let cells = vec![
+        Cell::text(&panel.dataset).of_panel(panel),
+        Cell::text(line.label()),
+        Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
+        Cell::count(point.top1.n).link(&first),
+        Cell::number(Some(point.top1.mean), |mean| format!("{}{deviation}", percent(mean))).of_panel(panel).link(first),
+        Cell::number(point.top1.interval.map(|(low, _)| low), |_| {
+            point.top1.interval.map(interval).unwrap_or_default()
+        }),
+        Cell::number(best, percent),
+        Cell::number(mean(|row| Some(row.top1_best? - row.top1_last?)), points),
+        Cell::number(mean(|row| row.firing_rate), percent),
+        Cell::number(mean(|row| row.synops_ac), |synops| format!("{:.2}", synops / 1e6)),
+        Cell::number(mean(|row| row.energy_picojoules), |energy| format!("{:.2}", energy / 1e6)),
+        Cell::number(mean(|row| row.train_seconds), duration),
+    ];
+    Row::of(&panel.dataset, &line.method, cells)
+}

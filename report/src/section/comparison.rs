@@ -1,0 +1,178 @@
+//! Methods against the reference over common seeds, robust means, and what choosing an epoch on the test set brings.
+
+use super::{Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
+use crate::model::Model;
+use crate::series::{ANN, Line, Panel, Point, REFERENCE};
+use crate::stats::{self, Paired};
+use crate::verdict::time_steps;
+
+/// A method held against the reference at one T.
+struct Pair<'a> {
+    panel: &'a Panel,
+    line: &'a Line,
+    point: &'a Point,
+    paired: Paired,
+    /// Holm-corrected over the whole table.
+    corrected: Option<f64>,
+}
+
+pub(crate) fn section(model: &Model) -> Section {
+    let mut section = Section::new("comparison", "Methods against the reference");
+    let pairs = pairs(model);
+    if pairs.is_empty() {
+        section.text(format!("No method shares a T and a seed with {REFERENCE}, so nothing is compared."));
+    } else {
+        let tests = pairs.iter().filter(|pair| pair.paired.p.is_some()).count();
+        section.text(format!(
+            "Differences to {REFERENCE} at the same T, paired by seed (equal seeds share their data order). Paired t test, \
+             two-sided; Holm's correction runs over the whole table ({tests} tests). The effect size is the mean \
+             difference over its standard deviation (d_z), corrected for small samples. One pair has neither interval nor \
+             test.",
+        ));
+    }
+    section.table(pair_table(model, &pairs));
+    section.table(robust_table(model));
+    section.text(
+        "Selection bias. The headline is the last epoch. Choosing the best epoch on the test set, as code of the lineage \
+         does, would add the points below; a held-out split was not part of these rows, so its choice is not measured.",
+    );
+    section.table(bias_table(model));
+    section
+}
+
+/// How many differences to the reference are told apart from chance, of how many that were tested.
+pub(crate) fn told_apart(model: &Model) -> (usize, usize) {
+    let corrected: Vec<f64> = pairs(model).iter().filter_map(|pair| pair.corrected).collect();
+    (corrected.iter().filter(|p| **p < 0.05).count(), corrected.len())
+}
+
+fn pairs(model: &Model) -> Vec<Pair<'_>> {
+    let mut pairs = Vec::new();
+    for panel in &model.panels {
+        let Some(reference) = panel.reference() else { continue };
+        for line in panel.lines.iter().filter(|line| line.method != REFERENCE && line.method != ANN) {
+            for point in &line.points {
+                let other = reference.at(point.time_steps);
+                let differences = other.map(|other| point.differences(other, &model.results, |row| row.top1_last));
+                if let Some(paired) = differences.and_then(|differences| stats::paired(&differences)) {
+                    pairs.push(Pair { panel, line, point, paired, corrected: None });
+                }
+            }
+        }
+    }
+    let tested: Vec<usize> = (0..pairs.len()).filter(|&index| pairs[index].paired.p.is_some()).collect();
+    let p: Vec<f64> = tested.iter().filter_map(|&index| pairs[index].paired.p).collect();
+    for (index, corrected) in tested.into_iter().zip(stats::holm(&p)) {
+        pairs[index].corrected = Some(corrected);
+    }
+    pairs
+}
+
+fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
+    let columns = vec![
+        Column::text("data set"),
+        Column::text("method"),
+        Column::number("T"),
+        Column::number("pairs"),
+        Column::number("difference").hint("method minus reference, in points of top-1"),
+        Column::number("95 % interval").hint("paired t interval, in points"),
+        Column::number("p"),
+        Column::number("p, Holm").hint("corrected over all tests of this table"),
+        Column::number("effect").hint("d_z with the small-sample correction; needs three pairs"),
+        Column::text("reading"),
+    ];
+    let rows = pairs.iter().map(|pair| {
+        let paired = &pair.paired;
+        let cells = vec![
+            Cell::text(&pair.panel.dataset).of_panel(pair.panel),
+            Cell::text(pair.line.label()),
+            Cell::number(pair.point.time_steps.map(|t| t as f64), |_| time_steps(pair.point.time_steps)),
+            Cell::count(paired.n),
+            Cell::number(Some(paired.difference), points)
+                .of_panel(pair.panel)
+                .link(cell_anchor(&model.results.rows[pair.point.rows[0]].cell_id)),
+            Cell::number(paired.interval.map(|(low, _)| low), |_| paired.interval.map(interval).unwrap_or_default()),
+            Cell::number(paired.p, p_value),
+            Cell::number(pair.corrected, p_value),
+            Cell::number(paired.effect, |effect| format!("{effect:+.2}").replace('-', "−")),
+            reading(pair),
+        ];
+        Row::of(&pair.panel.dataset, &pair.line.method, cells)
+    });
+    let caption = format!("Paired differences to {REFERENCE}");
+    Table { caption, columns, rows: rows.collect(), collapsed: false }
+}
+
+fn reading(pair: &Pair) -> Cell {
+    match pair.corrected {
+        Some(p) if p < 0.05 && pair.paired.difference < 0.0 => Cell::text("lower").class("bad"),
+        Some(p) if p < 0.05 => Cell::text("higher").class("good"),
+        Some(_) => Cell::text("not told apart").class("open"),
+        None if pair.paired.n == 1 => Cell::text("one pair: no test").class("open"),
+        None => Cell::text("equal differences: no test").class("open"),
+    }
+}
+
+pub(crate) fn p_value(p: f64) -> String {
+    if p < 0.0001 { "<0.0001".into() } else { format!("{p:.4}") }
+}
+
+/// Interquartile mean and bootstrap interval, where five seeds or more make sense of them.
+fn robust_table(model: &Model) -> Table {
+    let columns = vec![
+        Column::text("data set"),
+        Column::text("method"),
+        Column::number("T"),
+        Column::number("n"),
+        Column::number("mean %"),
+        Column::number("IQM %").hint("interquartile mean: the middle half of the seeds"),
+        Column::number("bootstrap 95 %").hint("percentile bootstrap of the mean, 10,000 resamples from a fixed seed"),
+    ];
+    let rows = model.points().filter(|(.., point)| point.top1.n >= 5).map(|(_, panel, line, point)| {
+        let values = point.values(&model.results, |row| row.top1_last);
+        let bootstrap = stats::bootstrap_interval(&values);
+        let cells = vec![
+            Cell::text(&panel.dataset).of_panel(panel),
+            Cell::text(line.label()),
+            Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
+            Cell::count(point.top1.n),
+            Cell::number(Some(point.top1.mean), percent).of_panel(panel),
+            Cell::number(stats::interquartile_mean(&values), percent),
+            Cell::number(bootstrap.map(|(low, _)| low), |_| bootstrap.map(interval).unwrap_or_default()),
+        ];
+        Row::of(&panel.dataset, &line.method, cells)
+    });
+    Table { caption: "Robust means (five seeds or more)".into(), columns, rows: rows.collect(), collapsed: true }
+}
+
+fn bias_table(model: &Model) -> Table {
+    let columns = vec![
+        Column::text("data set"),
+        Column::text("protocol"),
+        Column::number("cells"),
+        Column::number("last %"),
+        Column::number("best on test %"),
+        Column::number("bias").hint("best-on-test minus last, in points"),
+        Column::text("held-out choice"),
+    ];
+    let row = |panel: &Panel| {
+        let rows = panel.lines.iter().flat_map(|line| &line.points).flat_map(|point| &point.rows);
+        let both: Vec<(f64, f64)> = rows
+            .filter_map(|&index| model.results.rows[index].top1_last.zip(model.results.rows[index].top1_best))
+            .collect();
+        let last = stats::mean(&both.iter().map(|(last, _)| *last).collect::<Vec<_>>());
+        let best = stats::mean(&both.iter().map(|(_, best)| *best).collect::<Vec<_>>());
+        let cells = vec![
+            Cell::text(&panel.dataset).of_panel(panel),
+            Cell::text(panel.protocol_id.replace(';', "; ")),
+            Cell::count(both.len()),
+            Cell::number(last, percent).of_panel(panel),
+            Cell::number(best, percent),
+            Cell::number(best.zip(last).map(|(best, last)| best - last), points),
+            Cell::text("not measured"),
+        ];
+        (!both.is_empty()).then(|| Row::of(&panel.dataset, "", cells))
+    };
+    let rows = model.panels.iter().filter_map(row).collect();
+    Table { caption: "Selection bias, mean over all cells".into(), columns, rows, collapsed: false }
+}
