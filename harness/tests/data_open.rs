@@ -159,14 +159,43 @@ fn absent_data_is_exit_3_and_says_what_is_expected_where() {
     assert_eq!((code_of(&missing), code_of(&absent)), (Code::Data, Code::Data));
 }
 
+/// Averaged frames are sums over 4×4 pixels divided by 16: their sum tells the number of events.
+#[test]
+fn a_simulated_recording_has_about_50_000_events() {
+    let mut counts = sign_digits_dvs(100);
+    counts.per_frame_max = false;
+    let data = open(&counts, Some(5), None, None).unwrap();
+    let events: f32 = (0..100).map(|i| sample(&*data, Split::Train, i, None).iter().sum::<f32>() * 16.0).sum();
+    assert!((45_000.0..62_000.0).contains(&(events / 100.0)), "{} events a recording", events / 100.0);
+}
+
 /// All 1,900 recordings, as `paper-mini` opens them.
 #[test]
 #[ignore = "takes seconds; run by hand for the time"]
 fn the_whole_simulated_set_takes_well_under_a_minute() {
     let mut whole = sign_digits_dvs(1);
-    whole.limit = None;
+    (whole.limit, whole.per_frame_max) = (None, false);
     let start = Instant::now();
     let data = open(&whole, Some(5), None, None).unwrap();
     println!("{} recordings in {:?}", data.len(Split::Train) + data.len(Split::Test), start.elapsed());
+    let events: f32 = (0..1520).map(|i| sample(&*data, Split::Train, i, None).iter().sum::<f32>() * 16.0).sum();
+    println!("{} events a recording", events / 1520.0);
     assert!(start.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn all_four_sets_of_the_paper_are_found_in_the_shared_samples() {
+    let test = "all_four_sets_of_the_paper_are_found_in_the_shared_samples";
+    let Some(root) = shared(test, "") else { return };
+    let mut imagenet = config("dataset = 'imagenet'\nsplit = 'official'\nsize = 64\naugment = ['random-resized-crop']");
+    imagenet.limit = Some(20);
+    let dvs = config(
+        "dataset = 'cifar10-dvs'\nsplit = 'last100'\nintegration = 'time'\nsize = 48\nresize = 'nearest'\naugment = []",
+    );
+    let cifar100 = config("dataset = 'cifar100'\nsplit = 'official'\nsize = 32\naugment = []\nlimit = 150");
+    for (config, train, test) in [(cifar10(), 5000, 1000), (cifar100, 150, 150), (imagenet, 20, 20), (dvs, 10, 10)] {
+        let data = open(&config, Some(10), Some(&root), None).unwrap();
+        assert_eq!((data.len(Split::Train), data.len(Split::Test)), (train, test), "{}", config.dataset);
+        assert!(sample(&*data, Split::Test, 0, None).iter().all(|value| value.is_finite()));
+    }
 }

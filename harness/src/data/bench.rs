@@ -4,11 +4,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::frames::Framing;
 use super::{Batches, DataConfig, Draw, Split, aedat, open};
 use crate::exit::data;
+
+/// Times that all recordings are read between two looks at the clock.
+const ROUNDS: usize = 16;
 
 /// Images a second through [`Batches`], augmentation included.
 #[derive(Clone, Debug, Serialize)]
@@ -54,11 +58,13 @@ pub fn batches(
     Ok(Throughput { protocol_id, workers, batch, images, seconds, images_per_second: images as f64 / seconds })
 }
 
-/// Bytes of recordings a second, on one thread, from memory.
+/// Bytes of recordings a second, from memory, recordings side by side as when a data set is opened.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReadingRate {
     /// Bytes of the recordings.
     pub bytes: u64,
+    /// Threads.
+    pub threads: usize,
     /// AEDAT to events.
     pub read_bytes_per_second: f64,
     /// AEDAT to events to frames.
@@ -73,18 +79,22 @@ pub fn recordings(files: &[&Path], framing: Framing, duration: Duration) -> Resu
     };
     let loaded: Vec<(Vec<u8>, String)> = files.iter().map(load).collect::<Result<_>>()?;
     let bytes: u64 = loaded.iter().map(|(bytes, _)| bytes.len() as u64).sum();
-    let rate = |work: &dyn Fn(&[u8], &str) -> Result<usize>| -> Result<f64> {
+    let rate = |work: &(dyn Fn(&[u8], &str) -> Result<usize> + Sync)| -> Result<f64> {
         let (start, mut rounds) = (Instant::now(), 0);
         while rounds == 0 || start.elapsed() < duration {
-            for (bytes, name) in &loaded {
-                std::hint::black_box(work(bytes, name)?);
-            }
-            rounds += 1;
+            (0..ROUNDS * loaded.len()).into_par_iter().try_for_each(|i| {
+                let (bytes, name) = &loaded[i % loaded.len()];
+                work(bytes, name).map(|n| {
+                    std::hint::black_box(n);
+                })
+            })?;
+            rounds += ROUNDS;
         }
         Ok(rounds as f64 * bytes as f64 / start.elapsed().as_secs_f64())
     };
     Ok(ReadingRate {
         bytes,
+        threads: rayon::current_num_threads(),
         read_bytes_per_second: rate(&|bytes, name| Ok(aedat::read(bytes, name)?.events.len()))?,
         frame_bytes_per_second: rate(&|bytes, name| Ok(framing.build(&aedat::read(bytes, name)?.events, name)?.len()))?,
     })

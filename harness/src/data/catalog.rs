@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
 
 use super::{DatasetName, hex, sign_digits};
 
@@ -123,9 +124,10 @@ pub(super) fn how_to_get(dataset: DatasetName) -> String {
     }
 }
 
-/// Where the data set lies in a data folder, or in the folder itself; `None` if it is not there (or embedded).
+/// Where the data set lies: in a data folder under its usual name, in the folder itself, or up to two folders below under
+/// another name. `None` if it is not there (or embedded).
 pub fn locate(dataset: DatasetName, data_dir: &Path) -> Option<PathBuf> {
-    let folders: &[&str] = match dataset {
+    let usual: &[&str] = match dataset {
         DatasetName::SignDigits | DatasetName::SignDigitsDvs => return None,
         DatasetName::Cifar10 => &["cifar-10-batches-bin", "cifar-10-binary.tar.gz", ""],
         DatasetName::Cifar100 => &["cifar-100-binary", "cifar-100-binary.tar.gz", ""],
@@ -133,7 +135,37 @@ pub fn locate(dataset: DatasetName, data_dir: &Path) -> Option<PathBuf> {
         DatasetName::Cifar10Dvs => &["cifar10-dvs", "CIFAR10DVS", ""],
     };
     let path = |name: &&str| if name.is_empty() { data_dir.to_path_buf() } else { data_dir.join(name) };
-    folders.iter().map(path).find(|path| holds(dataset, path))
+    let below = WalkDir::new(data_dir).follow_links(true).min_depth(1).max_depth(2).sort_by_file_name();
+    let below = || below.into_iter().filter_map(Result::ok).map(|entry| entry.into_path());
+    usual
+        .iter()
+        .map(path)
+        .find(|path| holds(dataset, path))
+        .or_else(|| below().find(|path| surely_holds(dataset, path)))
+}
+
+/// `holds`, for a folder of any name: with files that no other data set has.
+fn surely_holds(dataset: DatasetName, path: &Path) -> bool {
+    let some = |folder: &Path, is: fn(&str) -> bool| {
+        let mut names = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.any(|name| is(&name))
+    };
+    path.is_dir()
+        && holds(dataset, path)
+        && match dataset {
+            DatasetName::Cifar100 => path.join("fine_label_names.txt").is_file(),
+            DatasetName::ImageNet => {
+                let is_wnid = |name: &str| {
+                    name.len() == 9 && name.starts_with('n') && name[1..].bytes().all(|b| b.is_ascii_digit())
+                };
+                path.join("val").is_dir() && some(&path.join("train"), is_wnid)
+            }
+            DatasetName::Cifar10Dvs => some(&path.join("airplane"), |name| name.ends_with(".aedat")),
+            _ => true,
+        }
 }
 
 fn holds(dataset: DatasetName, path: &Path) -> bool {
@@ -164,6 +196,32 @@ mod tests {
             assert!(entry.members.iter().all(|member| is_hex(&member.md5, 32)));
             assert_eq!(entry.archives.is_empty(), name.is_embedded());
         }
+    }
+
+    #[test]
+    fn a_data_set_is_found_under_its_usual_name_and_below_under_any() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"").unwrap();
+        };
+        let find = |dataset| {
+            let found = locate(dataset, dir.path())?;
+            Some(found.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_string())
+        };
+        put("a/png/airplane/1.png"); // CIFAR-10 as pictures is not CIFAR10-DVS
+        put("b/train/n01440764/1.JPEG"); // without validation images
+        assert_eq!(DatasetName::ALL.iter().filter_map(|&dataset| find(dataset)).count(), 0);
+        put("b/c/train/n01440764/1.JPEG");
+        put("b/c/val/n01440764/1.JPEG");
+        put("events/mine/airplane/cifar10_airplane_0.aedat");
+        put("x/y/data_batch_1.bin");
+        assert_eq!(find(DatasetName::ImageNet).unwrap(), "b/c");
+        assert_eq!(find(DatasetName::Cifar10Dvs).unwrap(), "events/mine");
+        assert_eq!(find(DatasetName::Cifar10).unwrap(), "x/y");
+        put("cifar-10-batches-bin/data_batch_1.bin");
+        assert_eq!(find(DatasetName::Cifar10).unwrap(), "cifar-10-batches-bin");
     }
 
     #[test]

@@ -18,7 +18,8 @@ const STEP_MICROSECONDS: u32 = 5000;
 /// Positions are multiples of a quarter pixel, so an interpolated level is a whole number of 1/(16·255).
 const LEVELS: usize = 16 * 255;
 /// Log intensities are whole numbers of `theta / ONE`: a picture back at its start has exactly its first level again,
-/// so that ties fall alike on every machine.
+/// and the threshold met exactly fires. (In floating point such ties fall by the last bit, which costs a sixth of the
+/// events and may differ between machines.)
 const ONE: i32 = 1 << 22;
 
 /// What may be chosen of the model.
