@@ -95,6 +95,10 @@ pub struct Overrides {
     pub epochs: Option<usize>,
     /// Samples of each split.
     pub limit: Option<usize>,
+    /// Channels of the first stage.
+    pub width: Option<usize>,
+    /// Images of the FDG.
+    pub fdg_batch: Option<usize>,
 }
 
 /// Expands a suite: parents before children, shared stages once.
@@ -118,6 +122,10 @@ pub fn cells(suite: &Suite, overrides: &Overrides, precision: &str) -> Result<Ve
 fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, precision: &str) -> Result<Vec<Cell>> {
     let mut data = e.data.clone();
     data.limit = overrides.limit.or(data.limit);
+    let mut network = e.network;
+    network.width = overrides.width.unwrap_or(network.width);
+    let mut fdg = e.fdg;
+    fdg.batch = overrides.fdg_batch.unwrap_or(fdg.batch);
     let mut cells: Vec<Cell> = Vec::new();
     for stage in tit::stages(method, &e.recipe, &e.time_steps) {
         let arm = stage.time_steps.map(|_| method.clone());
@@ -133,12 +141,12 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
             batch: e.batch,
             momentum: e.momentum,
             stage: recipe,
-            network: e.network,
+            network,
             data: data.clone(),
-            fdg: arm.as_ref().filter(|m| m.fdg).map(|_| e.fdg),
+            fdg: arm.as_ref().filter(|m| m.fdg).map(|_| fdg),
             method: arm,
         };
-        cells.push(Cell::new(config, stage.name(), e.fdg)?);
+        cells.push(Cell::new(config, stage.name(), fdg)?);
     }
     Ok(cells)
 }
