@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 /// Raised whenever the same cell would give other numbers than before.
 const RECIPE_VERSION: u32 = 1;
 
+/// File systems end names at 255 bytes; temporary files and reports add to an id.
+const LONGEST_ID: usize = 200;
+
 /// Everything that changes a cell's result, and nothing else: its hash is the cell's identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,7 +77,9 @@ impl Cell {
         let config_hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let arm = config.method.as_ref().map_or(String::new(), |m| format!("{}-", m.name));
         let (dataset, architecture) = (config.data.dataset, config.network.architecture.name());
-        let id = format!("{dataset}-{architecture}-{arm}{stage}-s{}-{}", config.seed, &config_hash[..10]);
+        let mut slug = format!("{dataset}-{architecture}-{arm}{stage}-s{}", config.seed);
+        slug.truncate(LONGEST_ID - 11); // names are ASCII; the hash tells the cut ones apart
+        let id = format!("{slug}-{}", &config_hash[..10]);
         Ok(Self { id, config_hash, stage, config, audit_fdg })
     }
 
@@ -107,12 +112,13 @@ pub struct Overrides {
 /// Expands a suite: parents before children, shared stages once.
 pub fn cells(suite: &Suite, overrides: &Overrides, precision: &str) -> Result<Vec<Cell>> {
     let mut cells: Vec<Cell> = Vec::new();
+    let mut known = std::collections::HashSet::new();
     for experiment in &suite.experiments {
         let seeds = overrides.seeds.as_ref().unwrap_or(&experiment.seeds);
         for &seed in seeds {
             for name in &experiment.methods {
                 for cell in chain(suite.method(name)?, experiment, seed, overrides, precision)? {
-                    if !cells.iter().any(|known| known.id == cell.id) {
+                    if known.insert(cell.id.clone()) {
                         cells.push(cell);
                     }
                 }

@@ -7,6 +7,9 @@ pub mod data;
 pub mod durable;
 pub mod environment;
 pub mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod lock;
 pub mod model;
 pub mod ops;
 pub mod parity;

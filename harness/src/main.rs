@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         // A reader that closed the pipe (`harness list cells | head`) has all it wants.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("harness: {error:#}");
+            writeln!(std::io::stderr(), "harness: {error:#}").ok();
             ExitCode::from(code_of(&error) as u8)
         }
     }

@@ -4,7 +4,7 @@ use crate::cell::Cell;
 use crate::plan::work;
 use crate::train::trainer::Tick;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// Progress over the cells that are left, weighed by their estimated work.
@@ -78,7 +78,8 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            // A log on a full disk stops no training.
+            None => drop(writeln!(std::io::stderr(), "{line}")),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::cell::{Cell, in_chain};
 use crate::data::{self, Dataset};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::exit::{self, Code};
+use crate::lock::Lock;
 use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
 use crate::progress::Progress;
@@ -78,23 +79,20 @@ impl Outcome {
 /// Trains what is not done yet, in order, parents before children. One cell's failure does not stop the others.
 pub fn run(request: &mut Request) -> Result<Outcome> {
     let store = Store::open(&request.out)?;
+    store.announce_changes(&request.plan);
     if request.fresh {
-        request.cells.iter().try_for_each(|cell| store.forget(&cell.id))?;
+        request.cells.iter().try_for_each(|cell| forget(cell, &store))?;
     }
     let mut outcome = Outcome::default();
     let mut datasets = Datasets::default();
     store.write_plan(&request.plan)?;
     let todo: Vec<Cell> = request.cells.clone();
-    let pending: Vec<&Cell> = todo.iter().filter(|cell| !matches!(store.result(&cell.id), Ok(Some(_)))).collect();
+    let pending: Vec<&Cell> = todo.iter().filter(|cell| !matches!(store.status(&cell.id), Ok(Some(_)))).collect();
     let mut progress = Progress::new(&pending);
     for cell in &todo {
         request.interrupt.check()?;
-        match one(cell, request, &store, &mut datasets, &mut progress, &mut outcome)? {
-            Some(result) => {
-                store.commit(&cell.id, &result)?;
-                store.rebuild_csv(&request.plan)?;
-            }
-            None => continue,
+        if one(cell, request, &store, &mut datasets, &mut progress, &mut outcome)? {
+            store.rebuild_csv(&request.plan)?;
         }
     }
     store.write_plan(&request.plan)?;
@@ -102,7 +100,32 @@ pub fn run(request: &mut Request) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// One cell: its new result, or `None` where nothing is to be committed.
+/// For `--fresh`: not what another process is computing.
+fn forget(cell: &Cell, store: &Store) -> Result<()> {
+    match store.lock(cell)? {
+        Some(lock) => store.forget(&cell.id, &lock),
+        None => Err(exit::failure(
+            Code::Resumable,
+            format!("{} is held by another process; stop that one, or leave out --fresh", cell.id),
+        )),
+    }
+}
+
+/// Whether nothing is to be computed of a cell.
+fn settled(cell: &Cell, retry: bool, store: &Store, outcome: &mut Outcome) -> Result<bool> {
+    match store.status(&cell.id)? {
+        Some(Status::Done) => {
+            outcome.kept += 1;
+            // Left where a process was killed just after its commit.
+            Checkpoints::new(&store.cell_folder(&cell.id), &cell.config_hash).forget()?;
+        }
+        Some(Status::Failed | Status::Diverged) if !retry => outcome.failed += 1,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// One cell, under its lock from the first look to the commit; whether a result was committed.
 fn one(
     cell: &Cell,
     request: &mut Request,
@@ -110,24 +133,22 @@ fn one(
     datasets: &mut Datasets,
     progress: &mut Progress,
     outcome: &mut Outcome,
-) -> Result<Option<CellResult>> {
-    match store.result(&cell.id)?.map(|result| result.record.status) {
-        Some(Status::Done) => {
-            outcome.kept += 1;
-            return Ok(None);
-        }
-        Some(Status::Failed | Status::Diverged) if !request.retry => {
-            outcome.failed += 1;
-            return Ok(None);
-        }
-        Some(_) => store.forget(&cell.id)?,
-        None => {}
+) -> Result<bool> {
+    if settled(cell, request.retry, store, outcome)? {
+        return Ok(false);
     }
-    let Some(_lock) = store.lock(cell)? else {
+    let Some(lock) = store.lock(cell)? else {
         outcome.busy += 1;
         progress.say(&format!("{} is held by another process; left to it", cell.id));
-        return Ok(None);
+        return Ok(false);
     };
+    // Once more: another process may have finished it before this one had the lock.
+    if settled(cell, request.retry, store, outcome)? {
+        return Ok(false);
+    }
+    if store.status(&cell.id)?.is_some() {
+        store.forget(&cell.id, &lock)?;
+    }
     progress.start(cell);
     let started = utc_now();
     let row = |status, error| row(cell, &request.suite, &started, status, error);
@@ -140,7 +161,7 @@ fn one(
                 planned.missing = Some(reason.clone());
             }
             outcome.missing += 1;
-            return Ok(None);
+            return Ok(false);
         }
     };
     let parent = match parent_weights(cell, store) {
@@ -148,12 +169,13 @@ fn one(
         Err(Inheritance::Later) => {
             progress.finish(cell, "waits for its parent, which is not done");
             outcome.busy += 1;
-            return Ok(None);
+            return Ok(false);
         }
         Err(Inheritance::Never(reason)) => {
             progress.finish(cell, &reason);
             outcome.failed += 1;
-            return Ok(Some(failed(row(Status::Failed, Some(reason)))));
+            store.commit(&cell.id, &failed(row(Status::Failed, Some(reason))))?;
+            return Ok(true);
         }
     };
     let folder = store.cell_folder(&cell.id);
@@ -171,14 +193,20 @@ fn one(
             ));
         }
         Ok(Ended::Finished(state, evaluation)) => {
-            Checkpoints::new(&folder, &cell.config_hash).finish(&state)?;
             progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
-            outcome.trained += 1;
             let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
             if request.audit {
                 add_audit(cell, &state, &dataset, &mut result)?;
             }
-            result
+            // The checkpoints go last: a kill anywhere here costs the evaluation, not the training.
+            let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
+            if !store.holds(&cell.id, &result)? {
+                checkpoints.finish(&state)?;
+                store.commit(&cell.id, &result)?;
+            }
+            checkpoints.forget()?;
+            outcome.trained += 1;
+            return Ok(true);
         }
         Ok(Ended::Diverged(state, message)) => {
             progress.finish(cell, &format!("diverged: {message}"));
@@ -195,7 +223,8 @@ fn one(
             failed(row(Status::Failed, Some(format!("{error:#}"))))
         }
     };
-    Ok(Some(result))
+    store.commit(&cell.id, &result)?;
+    Ok(true)
 }
 
 /// Runs `f`; a panic inside is one cell's failure, with its message.
@@ -402,22 +431,16 @@ pub fn statuses(store: &Store) -> Result<Vec<(report::record::PlannedCell, Strin
     let mut list = Vec::new();
     for planned in plan.cells {
         let folder = store.cell_folder(&planned.cell_id);
-        let status = match store.result(&planned.cell_id)? {
-            Some(result) => match result.record.status {
-                Status::Done => "done",
-                Status::Failed => "failed",
-                Status::Diverged => "diverged",
-            },
+        let status = match store.status(&planned.cell_id)? {
+            Some(Status::Done) => "done",
+            Some(Status::Failed) => "failed",
+            Some(Status::Diverged) => "diverged",
             None if planned.missing.is_some() => "missing",
-            None if is_locked(&folder.join("LOCK")) => "running",
+            None if Lock::is_held(&folder) => "running",
             None if folder.is_dir() => "started",
             None => "todo",
         };
         list.push((planned, status.to_string()));
     }
     Ok(list)
-}
-
-fn is_locked(path: &std::path::Path) -> bool {
-    std::fs::File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }

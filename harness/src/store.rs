@@ -3,13 +3,18 @@
 use crate::cell::Cell;
 use crate::durable;
 use crate::exit;
+use crate::lock::Lock;
+use crate::train::state::Checkpoints;
 use anyhow::{Context, Result};
 use report::record::{
-    self, AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan,
+    self, AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan, Status,
+    is_volatile,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// All that a finished cell leaves: `result.json`, whose rename is the commit point.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,8 +42,8 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// Held while a process works on a cell; the kernel releases it when the process ends, however it ends.
-pub struct Lock(#[allow(dead_code)] File);
+/// The process that renews the CSV files needs seconds; one that hangs must not stop the others.
+const LONGEST_REBUILD: Duration = Duration::from_secs(60);
 
 impl Store {
     /// Opens or makes the folder, and proves that it can be written.
@@ -80,63 +85,114 @@ impl Store {
     pub fn lock(&self, cell: &Cell) -> Result<Option<Lock>> {
         let folder = self.cell_folder(&cell.id);
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let path = folder.join("LOCK");
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("opening {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("locking {}", path.display()));
-            }
-        }
-        // Temporary files of a process that was killed while it held this lock.
-        for entry in std::fs::read_dir(&folder)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".tmp-") {
-                std::fs::remove_file(entry.path()).ok();
-            }
-        }
+        let Some(lock) = Lock::take(&folder)? else { return Ok(None) };
+        clear_torn(&folder, Duration::ZERO);
         let config = folder.join("config.toml");
         let text = cell.to_toml()?;
         if std::fs::read_to_string(&config).ok().as_deref() != Some(&text) {
             durable::write(&config, text.as_bytes())?;
         }
-        Ok(Some(Lock(file)))
+        Ok(Some(lock))
     }
 
     /// A cell's committed result.
     pub fn result(&self, id: &str) -> Result<Option<CellResult>> {
+        self.read(id)
+    }
+
+    fn read<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>> {
         let path = self.cell_folder(id).join("result.json");
-        let text = match std::fs::read_to_string(&path) {
+        let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        let parsed = serde_json::from_str(&text);
+        let parsed = serde_json::from_slice(&text);
         parsed.map(Some).map_err(|error| {
             exit::data(format!("{}: {error}; remove the file to compute the cell again", path.display()))
         })
     }
 
-    /// Commits a cell's result.
-    pub fn commit(&self, id: &str, result: &CellResult) -> Result<()> {
-        durable::write(&self.cell_folder(id).join("result.json"), &serde_json::to_vec_pretty(result)?)
+    /// How a cell ended, if it did: its result without the curves.
+    pub fn status(&self, id: &str) -> Result<Option<Status>> {
+        Ok(self.read::<StatusOnly>(id)?.map(|result| result.record.status))
     }
 
-    /// Forgets a cell's result and checkpoints, for `--fresh` and `--retry`.
-    pub fn forget(&self, id: &str) -> Result<()> {
-        let folder = self.cell_folder(id);
-        if folder.is_dir() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    /// Commits a cell's result.
+    ///
+    /// # Errors
+    /// A finished result is already there, of the same kernels, and differs.
+    pub fn commit(&self, id: &str, result: &CellResult) -> Result<()> {
+        if !self.holds(id, result)? {
+            durable::write(&self.cell_folder(id).join("result.json"), &serde_json::to_vec_pretty(result)?)?;
         }
         Ok(())
     }
 
+    /// Whether a finished result is already there, e.g. because a scheduler started a cell twice. It stays: one of other
+    /// kernels is noted, one of the same kernels must be equal.
+    pub fn holds(&self, id: &str, result: &CellResult) -> Result<bool> {
+        let Some(earlier) = self.result(id)?.filter(|earlier| earlier.record.status == Status::Done) else {
+            return Ok(false);
+        };
+        let numerics = |result: &CellResult| result.record.numerics.clone().unwrap_or_default();
+        let (before, now) = (numerics(&earlier), numerics(result));
+        if before != now {
+            tracing::warn!("{id} was computed before, on {before}; that result stays, this one of {now} is dropped");
+        } else if !same(&earlier, result)? {
+            let loss = |result: &CellResult| result.record.loss_last.map_or("none".into(), |loss| loss.to_string());
+            return Err(exit::failure(
+                exit::Code::Check,
+                format!(
+                    "not deterministic: {id} was computed twice on {now} with different results (loss {} and {}); the \
+                     earlier one stays. Was the program or the data changed in between? `harness repro-check {id}` \
+                     trains it twice and compares",
+                    loss(&earlier),
+                    loss(result)
+                ),
+            ));
+        }
+        Ok(true)
+    }
+
+    /// Forgets a cell's result, weights and checkpoints, for `--fresh` and `--retry`.
+    pub fn forget(&self, id: &str, _lock: &Lock) -> Result<()> {
+        let folder = self.cell_folder(id);
+        // The result first: without its commit point, whatever is left is no finished cell.
+        for name in ["result.json", "weights.safetensors"] {
+            remove(&folder.join(name))?;
+        }
+        Checkpoints::new(&folder, "").forget()
+    }
+
+    /// Says which finished cells of an earlier plan are none of this one's: their rows leave the CSV files.
+    pub fn announce_changes(&self, plan: &RunPlan) {
+        if !self.root.join("run.json").exists() {
+            return;
+        }
+        let earlier = match self.plan() {
+            Ok(earlier) => earlier,
+            Err(error) => return tracing::warn!("{error:#}; it is written anew"),
+        };
+        let kept: HashSet<&str> = plan.cells.iter().map(|cell| cell.cell_id.as_str()).collect();
+        let gone: Vec<&str> =
+            earlier.cells.iter().map(|cell| cell.cell_id.as_str()).filter(|id| !kept.contains(id)).collect();
+        let gone: Vec<&str> = gone.into_iter().filter(|id| self.cell_folder(id).join("result.json").exists()).collect();
+        if let Some(first) = gone.first() {
+            tracing::warn!(
+                "the suite `{}` or its options changed since {} was written: {} finished cells ({first} …) are no part of \
+                 it any more. Their rows leave rows.csv; their files stay in cells/. `{}` had made them",
+                earlier.suite,
+                self.root.display(),
+                gone.len(),
+                earlier.command
+            );
+        }
+    }
+
     /// Writes `run.json`.
     pub fn write_plan(&self, plan: &RunPlan) -> Result<()> {
+        let _lock = Lock::wait(&self.root, LONGEST_REBUILD)?;
         durable::write(&self.root.join("run.json"), &serde_json::to_vec_pretty(plan)?)
     }
 
@@ -149,6 +205,12 @@ impl Store {
 
     /// Rebuilds every CSV file from the results of the plan's cells, in the plan's order.
     pub fn rebuild_csv(&self, plan: &RunPlan) -> Result<()> {
+        // Without it a slower process could put its older view in place of a newer one.
+        let lock = Lock::wait(&self.root, LONGEST_REBUILD)?;
+        if lock.is_some() {
+            clear_torn(&self.root, Duration::ZERO);
+            clear_torn(&self.root.join("report"), LONGEST_REBUILD); // drawn without this lock
+        }
         let mut all = CsvRows::default();
         for cell in &plan.cells {
             if let Some(result) = self.result(&cell.cell_id)? {
@@ -170,6 +232,60 @@ impl Store {
         record::write_csv(&path("fidelity.csv"), &all.fidelity)?;
         record::write_csv(&path("membrane.csv"), &all.membranes)
     }
+}
+
+/// Removes temporary files, older than `age`, of a process that was killed while it held this folder's lock.
+fn clear_torn(folder: &Path, age: Duration) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let expired = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|elapsed| elapsed >= age);
+        if entry.file_name().to_string_lossy().starts_with(".tmp-") && (age.is_zero() || expired() == Some(true)) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether two results are equal but for the volatile columns, or were computed by different kernels.
+pub fn same(a: &CellResult, b: &CellResult) -> Result<bool> {
+    if a.record.numerics != b.record.numerics {
+        return Ok(true); // not comparable bit by bit; the earlier one stays
+    }
+    Ok(blanked(a)? == blanked(b)?)
+}
+
+/// A result with its volatile columns removed.
+pub fn blanked(result: &CellResult) -> Result<serde_json::Value> {
+    fn strip(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(map) => {
+                map.retain(|key, _| !is_volatile(key));
+                map.values_mut().for_each(strip);
+            }
+            serde_json::Value::Array(list) => list.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(result)?;
+    strip(&mut value);
+    Ok(value)
+}
+
+#[derive(Deserialize)]
+struct StatusOnly {
+    record: StatusColumn,
+}
+
+#[derive(Deserialize)]
+struct StatusColumn {
+    status: Status,
 }
 
 #[derive(Default)]

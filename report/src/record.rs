@@ -5,7 +5,7 @@ mod io;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use io::write_derived;
-pub use io::{Table, read_csv, read_each, write_atomic, write_csv};
+pub use io::{Table, read_csv, read_each, read_each_of, write_atomic, write_csv};
 
 /// Version of the result files; written into every row.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -2,9 +2,10 @@
 
 use crate::cli::MergeArgs;
 use crate::exit;
-use crate::store::{CellResult, Store};
+pub use crate::store::blanked;
+use crate::store::{CellResult, Store, same};
 use anyhow::{Context, Result};
-use report::record::{PlannedCell, is_volatile};
+use report::record::PlannedCell;
 use std::fs;
 
 /// Joins the folders into `--out`; a cell that two folders computed differently is a conflict.
@@ -58,31 +59,6 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     let rendered = report::render(&args.out)?;
     println!("{joined} of {} cells in {}\nreport  {}", plan.cells.len(), args.out.display(), rendered.html.display());
     Ok(())
-}
-
-/// Whether two results are equal but for the volatile columns, or were computed by different kernels.
-pub fn same(a: &CellResult, b: &CellResult) -> Result<bool> {
-    if a.record.numerics != b.record.numerics {
-        return Ok(true); // not comparable bit by bit; the earlier one stays
-    }
-    Ok(blanked(a)? == blanked(b)?)
-}
-
-/// A result with its volatile columns removed.
-pub fn blanked(result: &CellResult) -> Result<serde_json::Value> {
-    fn strip(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(map) => {
-                map.retain(|key, _| !is_volatile(key));
-                map.values_mut().for_each(strip);
-            }
-            serde_json::Value::Array(list) => list.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let mut value = serde_json::to_value(result)?;
-    strip(&mut value);
-    Ok(value)
 }
 
 fn copy_files(from: &Store, to: &Store, id: &str) -> Result<()> {

@@ -17,7 +17,7 @@ const PLANE: usize = SIZE * SIZE;
 const LARGEST_MEMBER: u64 = 1 << 30;
 
 /// The layout of one of the two.
-pub(super) struct Format {
+pub(crate) struct Format {
     /// Label bytes before the pixels; the last one is the class.
     label_bytes: usize,
     classes: usize,
@@ -48,7 +48,7 @@ const CIFAR100: Format = Format {
 };
 
 impl Format {
-    pub(super) fn of(dataset: DatasetName) -> &'static Self {
+    pub(crate) fn of(dataset: DatasetName) -> &'static Self {
         if dataset == DatasetName::Cifar100 { &CIFAR100 } else { &CIFAR10 }
     }
 
@@ -58,7 +58,7 @@ impl Format {
 
     /// Appends the records of one file. Any number of whole records is read; a part of one, none at all, or a label
     /// out of range is refused with the byte.
-    pub(super) fn parse(&self, name: &str, bytes: &[u8], pixels: &mut Pixels) -> Result<()> {
+    pub(crate) fn parse(&self, name: &str, bytes: &[u8], pixels: &mut Pixels) -> Result<()> {
         let record_bytes = self.record_bytes();
         let rest = bytes.len() % record_bytes;
         if bytes.is_empty() || rest != 0 {

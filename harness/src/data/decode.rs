@@ -12,9 +12,11 @@ use crate::exit::data;
 
 /// Largest width and height read, in pixels: keeps a damaged header from asking for all memory.
 const LARGEST: usize = 20_000;
+/// What a header may claim before memory is given to it (300 MB; ImageNet's largest image is near 60 million).
+const MOST_PIXELS: usize = 100_000_000;
 
 /// Decodes a file's bytes; `name` is for the errors (exit 3).
-pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
+pub(crate) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     let image = match bytes {
         [] => Err("it is empty".into()),
         [0xff, 0xd8, ..] => decode_jpeg(bytes),
@@ -51,6 +53,9 @@ fn decode_jpeg_with(bytes: &[u8], strict: bool) -> Result<Image, String> {
     let options = DecoderOptions::default().set_strict_mode(strict).set_max_width(LARGEST).set_max_height(LARGEST);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(|error| error.to_string())?;
+    if decoder.dimensions().is_some_and(|(width, height)| width * height > MOST_PIXELS) {
+        return Err(format!("it claims more than {MOST_PIXELS} pixels"));
+    }
     let inks = matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK));
     let out = if inks { ColorSpace::CMYK } else { ColorSpace::RGB };
     decoder.set_options(options.jpeg_set_out_colorspace(out));
@@ -73,7 +78,14 @@ fn cmyk_to_rgb(inks: &[u8]) -> [u8; 3] {
 }
 
 fn decode_other(bytes: &[u8]) -> Result<Image, String> {
-    let decoded = ::image::load_from_memory(bytes).map_err(|error| error.to_string())?.into_rgb8();
+    let mut reader = ::image::ImageReader::new(std::io::Cursor::new(bytes));
+    let mut limits = ::image::Limits::default();
+    limits.max_image_width = Some(LARGEST as u32);
+    limits.max_image_height = Some(LARGEST as u32);
+    limits.max_alloc = Some(4 * MOST_PIXELS as u64);
+    reader.limits(limits);
+    let reader = reader.with_guessed_format().map_err(|error| error.to_string())?;
+    let decoded = reader.decode().map_err(|error| error.to_string())?.into_rgb8();
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     Ok(Image { width, height, pixels: decoded.into_raw() })
 }

@@ -17,7 +17,7 @@ const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 
 /// Image files in order, with their classes: about 45 bytes a file for ImageNet.
 #[derive(Default)]
-pub(super) struct Files {
+pub(crate) struct Files {
     /// Relative paths, end to end.
     paths: String,
     /// Where each path ends.
@@ -74,7 +74,7 @@ fn relative<'a>(path: &'a Path, root: &Path) -> Result<&'a str> {
 
 /// Indexes `root/<class>/**/<image>`: classes are the folders in order of name (or `known` ones), files in order of name.
 /// Links are followed, but not in circles. Refuses a folder without images and a class that is not known.
-pub(super) fn index_folders(root: &Path, known: Option<&[String]>) -> Result<(Vec<String>, Files)> {
+pub(crate) fn index_folders(root: &Path, known: Option<&[String]>) -> Result<(Vec<String>, Files)> {
     let mut classes = Vec::new();
     for entry in WalkDir::new(root).follow_links(true).min_depth(1).max_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|error| data(format!("{} cannot be read: {error}", root.display())))?;
@@ -126,7 +126,7 @@ fn is_image(path: &Path) -> bool {
 
 /// Indexes a flat `val/ILSVRC2012_val_<8 digits>.JPEG` by the devkit's labels. Images of classes that `classes` (the
 /// training folders, sorted) lacks are left out, with a warning.
-pub(super) fn index_flat_val(root: &Path, val: &Path, classes: &[String]) -> Result<Files> {
+pub(crate) fn index_flat_val(root: &Path, val: &Path, classes: &[String]) -> Result<Files> {
     let truth = ground_truth(root, val)?;
     let mut files = Files::default();
     let mut left_out = 0;

@@ -9,7 +9,7 @@ use super::{Augment, DataConfig, Dataset, Draw, InputShape, Split, limited_order
 
 /// The images of one split.
 #[derive(Default)]
-pub(super) struct Pixels {
+pub(crate) struct Pixels {
     /// `[N, H, W, 3]`.
     pub images: Vec<u8>,
     pub labels: Vec<u8>,

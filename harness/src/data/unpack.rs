@@ -1,7 +1,7 @@
 //! Unpacking archives into a new folder: nothing outside it, no links, no more than a cap.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -29,7 +29,16 @@ pub(super) fn unpack(archive: &Path, folder: &Path) -> Result<Vec<(String, PathB
     let name = archive.display().to_string();
     let file = File::open(archive).with_context(|| format!("opening {name}"))?;
     let cap = file.metadata().map(|metadata| metadata.len()).unwrap_or(0).saturating_mul(16) + (64 << 20);
-    let reader = BufReader::with_capacity(1 << 20, file);
+    unpack_from(BufReader::with_capacity(1 << 20, file), name, cap, folder)
+}
+
+/// As [`unpack`], from any source; the end of `name` says the format. At most `cap` bytes come out.
+pub(crate) fn unpack_from(
+    reader: impl BufRead + Seek,
+    name: String,
+    cap: u64,
+    folder: &Path,
+) -> Result<Vec<(String, PathBuf)>> {
     let mut unpacker = Unpacker { folder, name: name.clone(), bytes_left: cap, sums: Vec::new() };
     if name.ends_with(".zip") {
         unpacker.zip(reader)?;
@@ -65,7 +74,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn zip(&mut self, reader: BufReader<File>) -> Result<()> {
+    fn zip(&mut self, reader: impl Read + Seek) -> Result<()> {
         let mut zip = zip::ZipArchive::new(reader).map_err(|error| self.damaged(error))?;
         for index in 0..zip.len() {
             let mut entry = zip.by_index(index).map_err(|error| self.damaged(error))?;

@@ -7,6 +7,9 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+/// Dumps have some hundred tensors, named in a header of some ten kilobytes.
+const LARGEST_HEADER: u64 = 8 << 20;
+
 /// Tensors as f64 (every stored type fits), with shapes.
 pub struct Dump {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
@@ -35,6 +38,8 @@ impl Dump {
 
     /// Parses a dump's bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let claimed = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
+        ensure!(claimed <= LARGEST_HEADER, "its header claims {claimed} bytes; the file is damaged");
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let mut tensors = BTreeMap::new();

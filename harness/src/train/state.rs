@@ -101,13 +101,23 @@ impl State {
     /// A file that is torn, changed or another network's, with what is wrong with it.
     pub fn load(path: &Path, network: Network, config_hash: Option<&str>) -> Result<Self> {
         let context = || format!("checkpoint {}", path.display());
+        let bytes = std::fs::metadata(path).with_context(context)?.len();
+        let values = 2 * network.parameter_count() + network.running.iter().map(|r| 2 * r.mean.len()).sum::<usize>();
+        let most = 8 + LARGEST_HEADER + 4 * values as u64;
+        if bytes > most {
+            return Err(exit::data(format!(
+                "{}: {bytes} bytes, but one of this network has at most {most}",
+                context()
+            )));
+        }
         let buffer = std::fs::read(path).with_context(context)?;
-        let header = buffer.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
-        ensure!(header <= LARGEST_HEADER, "{}: its header claims {header} bytes; the file is damaged", context());
         Self::parse(&buffer, network, config_hash).map_err(|error| exit::data(format!("{}: {error:#}", context())))
     }
 
-    fn parse(buffer: &[u8], mut network: Network, config_hash: Option<&str>) -> Result<Self> {
+    /// As [`State::load`], from bytes.
+    pub fn parse(buffer: &[u8], mut network: Network, config_hash: Option<&str>) -> Result<Self> {
+        let header = buffer.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
+        ensure!(header <= LARGEST_HEADER, "its header claims {header} bytes; the file is damaged");
         let (_, header) = SafeTensors::read_metadata(buffer)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let text = |key: &str| {
@@ -181,9 +191,13 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Saves a finished cell's weights and forgets its checkpoints.
+    /// Saves a finished cell's weights; its checkpoints stay until its result is committed.
     pub fn finish(&self, state: &State) -> Result<()> {
-        state.save(&Self::finished(&self.folder), &self.config_hash)?;
+        state.save(&Self::finished(&self.folder), &self.config_hash)
+    }
+
+    /// Removes the checkpoints.
+    pub fn forget(&self) -> Result<()> {
         for old in self.list()? {
             std::fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
         }

@@ -123,7 +123,7 @@ impl Job<'_> {
                     checkpoints.save(&state)?;
                     return Ok(Ended::Interrupted);
                 }
-                if saved.elapsed() > self.save_every && state.progress.step < per_epoch {
+                if saved.elapsed() > self.save_every {
                     checkpoints.save(&state)?;
                     saved = Instant::now();
                 }

@@ -31,12 +31,18 @@ pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Table<T>> {
 /// Streams a CSV file through `each`, and returns notes. A last line without its newline is a torn write: its values
 /// may be cut short (0.95 read as 0.9), so it is left out with a note. Every other bad line is an error; so is what
 /// `each` refuses.
-pub fn read_each<T: DeserializeOwned>(
+pub fn read_each<T: DeserializeOwned>(path: &Path, each: impl FnMut(T) -> Result<(), String>) -> Result<Vec<String>> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    read_each_of(file, path, each)
+}
+
+/// As [`read_each`], from any source; `path` is for the errors.
+pub fn read_each_of<T: DeserializeOwned>(
+    mut file: impl Read + Seek,
     path: &Path,
     mut each: impl FnMut(T) -> Result<(), String>,
 ) -> Result<Vec<String>> {
     let shown = path.display();
-    let mut file = File::open(path).with_context(|| format!("opening {shown}"))?;
     let torn = !ends_with_newline(&mut file).with_context(|| format!("reading {shown}"))?;
     let mut reader = ReaderBuilder::new().flexible(true).from_reader(file);
     let headers = reader.headers().map_err(|error| csv_error(path, error))?.clone();
@@ -68,7 +74,7 @@ fn torn_note(path: &Path, line: u64) -> String {
     )
 }
 
-fn ends_with_newline(file: &mut File) -> std::io::Result<bool> {
+fn ends_with_newline(file: &mut (impl Read + Seek)) -> std::io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut last = [b'\n'];
     if length > 0 {
@@ -157,7 +163,9 @@ fn defuse(field: &[u8]) -> Vec<u8> {
 /// Replaces a file so that a reader, and a machine that loses power, sees the old or the new bytes and nothing
 /// between: temporary file in the same folder, fsync, rename, fsync of the folder. Makes the folder if it is absent.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, bytes, Durable::Yes).with_context(|| format!("writing {}", path.display()))
+    replace(path, bytes, Durable::Yes).with_context(|| {
+        format!("writing {} ({} bytes); is the folder writable and the disk not full?", path.display(), bytes.len())
+    })
 }
 
 /// As [`write_atomic`], without the two fsyncs: for what can be made again from other files, in hundreds.

@@ -1,0 +1,156 @@
+//! Every reader of what comes from outside, as one function of bytes: the targets of `fuzz/` and of its short form in
+//! `cargo test`. A target may refuse its bytes, but not panic, leave its folder, or take memory without bound.
+
+use crate::cell::{Overrides, cells};
+use crate::data::cifar::Format;
+use crate::data::frames::Framing;
+use crate::data::stills::Pixels;
+use crate::data::{DatasetName, Integration, Resize, aedat, decode, image_index, unpack};
+use crate::model::config::{Architecture, NetworkConfig, Norm};
+use crate::model::network::{Network, Neuron};
+use crate::parity::dump::Dump;
+use crate::suite::Suite;
+use crate::train::State;
+use methods::lif::{Lif, Reset};
+use report::published::Published;
+use report::record::{CurvePoint, Record, read_each_of};
+use std::ffi::OsStr;
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// A reader under test.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names of their fuzz targets.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("aedat", aedat),
+    ("cifar", cifar),
+    ("suite", suite),
+    ("published", published),
+    ("rows", rows),
+    ("checkpoint", checkpoint),
+    ("archive", archive),
+    ("image", image),
+    ("image_folder", image_folder),
+];
+
+/// An AEDAT 2.0 recording, and frames of its events.
+pub fn aedat(bytes: &[u8]) {
+    let Ok(recording) = aedat::read(bytes, "fuzz.aedat") else { return };
+    let again = aedat::read(&aedat::write(&recording.events, &[]), "again.aedat").expect("what is written is read");
+    assert_eq!(again.events, recording.events);
+    for integration in [Integration::Number, Integration::Time] {
+        let framing = Framing { time_steps: 3, integration, size: 32, resize: Some(Resize::Average) };
+        if let Ok(frames) = framing.build(&recording.events, "fuzz.aedat") {
+            assert_eq!(frames.len(), framing.stored_len());
+        }
+    }
+}
+
+/// A CIFAR-10 and a CIFAR-100 batch.
+pub fn cifar(bytes: &[u8]) {
+    for dataset in [DatasetName::Cifar10, DatasetName::Cifar100] {
+        let mut pixels = Pixels::default();
+        if Format::of(dataset).parse("fuzz.bin", bytes, &mut pixels).is_ok() {
+            assert!(pixels.labels.iter().all(|&label| usize::from(label) < dataset.classes()));
+            assert_eq!(pixels.images.len(), pixels.labels.len() * 3072);
+        }
+    }
+}
+
+/// A suite, and its cells.
+pub fn suite(bytes: &[u8]) {
+    let Ok(suite) = std::str::from_utf8(bytes).map_err(drop).and_then(|text| Suite::parse(text).map_err(drop)) else {
+        return;
+    };
+    let list = cells(&suite, &Overrides::default(), "cpu-f32").expect("a suite that is valid has cells");
+    assert!(list.iter().all(|cell| cell.id.len() <= 200 && Path::new(&cell.id).components().count() == 1));
+}
+
+/// Published numbers.
+pub fn published(bytes: &[u8]) {
+    let _ = std::str::from_utf8(bytes).map(Published::parse);
+}
+
+/// `rows.csv` and `curves.csv`.
+pub fn rows(bytes: &[u8]) {
+    let _ = read_each_of(Cursor::new(bytes), Path::new("rows.csv"), |_: Record| Ok(()));
+    let _ = read_each_of(Cursor::new(bytes), Path::new("curves.csv"), |_: CurvePoint| Ok(()));
+}
+
+/// The smallest network with every kind of tensor.
+fn network() -> Network {
+    static NETWORK: OnceLock<Network> = OnceLock::new();
+    let make = || {
+        let neuron = Lif { tau: 0.25, v_th: 0.5, reset: Reset::Hard, detach_reset: false };
+        let architecture = Architecture::Resnet18Plain;
+        let config = NetworkConfig { architecture, width: 1, norm: Norm::Bn, neuron, imagenet_stem: false };
+        Network::new(&config, Neuron::Lif(neuron), 3, 10, 0).expect("a network of width 1")
+    };
+    NETWORK.get_or_init(make).clone()
+}
+
+/// A checkpoint and a reference dump.
+pub fn checkpoint(bytes: &[u8]) {
+    let _ = State::parse(bytes, network(), None);
+    let _ = Dump::parse(bytes);
+}
+
+/// An archive: the first byte chooses the format.
+pub fn archive(bytes: &[u8]) {
+    const CAP: u64 = 1 << 20;
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let name = ["fuzz.tar", "fuzz.tar.gz", "fuzz.zip"][usize::from(*kind) % 3];
+    let outside = tempfile::tempdir().expect("a temporary folder");
+    let folder = outside.path().join("inside");
+    std::fs::create_dir(&folder).expect("a new folder");
+    let _ = unpack::unpack_from(Cursor::new(rest), name.into(), CAP, &folder);
+    let mut bytes_out = 0;
+    for entry in walkdir::WalkDir::new(outside.path()).min_depth(1).into_iter().filter_map(Result::ok) {
+        assert!(entry.path().starts_with(&folder), "{} is outside", entry.path().display());
+        assert!(entry.file_type().is_dir() || entry.file_type().is_file(), "{} is special", entry.path().display());
+        bytes_out += entry.metadata().map_or(0, |m| if m.is_file() { m.len() } else { 0 });
+    }
+    assert!(bytes_out <= CAP);
+}
+
+/// An image file.
+pub fn image(bytes: &[u8]) {
+    if let Ok(image) = decode::decode(bytes, "fuzz.jpg") {
+        assert_eq!(image.pixels.len(), image.width * image.height * 3);
+    }
+}
+
+/// A folder of validation images (names up to the first empty line) with the devkit's labels (what follows).
+pub fn image_folder(bytes: &[u8]) {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let (train, val) = (root.path().join("train"), root.path().join("val"));
+    for folder in [&val, &train.join("n01440764"), &train.join("n01443537")] {
+        std::fs::create_dir_all(folder).expect("a new folder");
+        std::fs::write(folder.join("ILSVRC2012_val_00000001.JPEG"), b"").expect("a new file");
+    }
+    let split = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
+    for name in bytes[..split].split(|byte| *byte == b'\n').take(8) {
+        let safe = name.len() < 200 && !name.is_empty() && !name.contains(&b'/') && !name.contains(&0);
+        if safe && name != b".." && name != b"." {
+            std::fs::write(val.join(file_name(name)), b"").expect("a new file");
+        }
+    }
+    let labels = bytes.get(split + 2..).unwrap_or_default();
+    std::fs::write(root.path().join("ILSVRC2012_validation_ground_truth.txt"), labels).expect("a new file");
+    let (classes, _) = image_index::index_folders(&train, None).expect("the training folder is sound");
+    if let Ok(files) = image_index::index_flat_val(root.path(), &val, &classes) {
+        assert!((0..files.len()).all(|i| files.label(i) < classes.len() && val.join(files.path(i)).is_file()));
+    }
+}
+
+#[cfg(unix)]
+fn file_name(bytes: &[u8]) -> &OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
+}
+
+#[cfg(not(unix))]
+fn file_name(bytes: &[u8]) -> &OsStr {
+    OsStr::new(std::str::from_utf8(bytes).unwrap_or("not-utf-8"))
+}
