@@ -39,6 +39,9 @@ pub struct CellConfig {
     pub batch: usize,
     /// Momentum of SGD.
     pub momentum: f64,
+    /// Training samples set apart to choose an epoch by.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_out: usize,
     /// Epochs, rate, weight decay.
     pub stage: StageRecipe,
     /// The network.
@@ -100,6 +103,10 @@ pub struct Overrides {
     pub epochs: Option<usize>,
     /// Samples of each split.
     pub limit: Option<usize>,
+    /// Channels of the first stage.
+    pub width: Option<usize>,
+    /// Images of the FDG.
+    pub fdg_batch: Option<usize>,
 }
 
 /// Expands a suite: parents before children, shared stages once.
@@ -124,6 +131,12 @@ pub fn cells(suite: &Suite, overrides: &Overrides, precision: &str) -> Result<Ve
 fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, precision: &str) -> Result<Vec<Cell>> {
     let mut data = e.data.clone();
     data.limit = overrides.limit.or(data.limit);
+    let mut network = e.network;
+    network.width = overrides.width.unwrap_or(network.width);
+    let mut fdg = e.fdg;
+    fdg.batch = overrides.fdg_batch.unwrap_or(fdg.batch);
+    // A limited run keeps the share of a tenth at most.
+    let held_out = overrides.limit.map_or(e.held_out, |limit| e.held_out.min(limit / 10));
     let mut cells: Vec<Cell> = Vec::new();
     for stage in tit::stages(method, &e.recipe, &e.time_steps) {
         let arm = stage.time_steps.map(|_| method.clone());
@@ -131,22 +144,33 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
         recipe.epochs = overrides.epochs.unwrap_or(recipe.epochs);
         let config = CellConfig {
             recipe_version: RECIPE_VERSION,
-            protocol_id: data.protocol_id(),
+            protocol_id: protocol_id(&data, held_out),
             precision: precision.to_string(),
             parent_cell: stage.parent.map(|i| cells[i].id.clone()),
             time_steps: stage.time_steps,
             seed,
             batch: e.batch,
             momentum: e.momentum,
+            held_out,
             stage: recipe,
-            network: e.network,
+            network,
             data: data.clone(),
-            fdg: arm.as_ref().filter(|m| m.fdg).map(|_| e.fdg),
+            fdg: arm.as_ref().filter(|m| m.fdg).map(|_| fdg),
             method: arm,
         };
-        cells.push(Cell::new(config, stage.name(), e.fdg)?);
+        cells.push(Cell::new(config, stage.name(), fdg)?);
     }
     Ok(cells)
+}
+
+/// The data's protocol; training on fewer samples is another one.
+fn protocol_id(data: &DataConfig, held_out: usize) -> String {
+    let held_out = if held_out == 0 { String::new() } else { format!(";held-out={held_out}") };
+    format!("{}{held_out}", data.protocol_id())
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// `-f key=value`: several values of one key are alternatives, several keys must all hold.

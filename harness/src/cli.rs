@@ -35,7 +35,7 @@ pub enum Command {
     /// Trains the cells of a suite that are not done yet, then renders the report.
     #[command(after_help = "Examples:
   harness suite paper-mini -f method=dspike -f method=rectangle --seeds 0..3
-  harness suite cifar10 --data-dir ~/data --limit 1000 --epochs 1
+  harness suite cifar10 --data-dir ~/data --limit 1000 --epochs 1 --width 8 --fdg-batch 4
   harness suite paper --exact --data-dir ~/data     never falls back to the small stand-in")]
     Suite(SuiteArgs),
     /// Lists suites, cells, data sets or methods.
@@ -125,6 +125,12 @@ pub struct Selection {
     /// Only the first N samples of each split.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// Channels of the first stage instead of the suite's, e.g. 8 to try a suite on a small machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub width: Option<u32>,
+    /// Images of the finite-difference gradient instead of the suite's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub fdg_batch: Option<u32>,
     /// Only this part of the chains: `0/4` is the first of four.
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     pub shard: Option<Shard>,

@@ -324,6 +324,7 @@ fn row(cell: &Cell, suite: &str, started: &str, status: Status, error: Option<St
         batch: config.batch,
         top1_last: None,
         top1_best: None,
+        top1_held_out: None,
         top5_last: None,
         loss_last: None,
         firing_rate: None,
@@ -367,6 +368,7 @@ fn finished(cell: &Cell, mut record: Record, state: &State, test: &Evaluation, d
     record.surrogate_area = surrogate.map(|s| s.area());
     record.top1_last = Some(test.top1);
     record.top1_best = state.progress.top1_best;
+    record.top1_held_out = state.progress.held_out_choice.map(|(_, test)| test);
     record.top5_last = test.top5;
     record.loss_last = Some(test.loss);
     record.firing_rate = test.firing_rate;

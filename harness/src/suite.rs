@@ -68,6 +68,9 @@ pub struct Experiment {
     pub network: NetworkConfig,
     /// The data and how they are split and augmented.
     pub data: DataConfig,
+    /// Training samples set apart to choose an epoch by, for the selection-bias meter; the headline stays the last epoch.
+    #[serde(default)]
+    pub held_out: usize,
     /// Epochs and rates.
     pub recipe: Recipe,
     /// The finite-difference gradient of the methods that use it.

@@ -1,4 +1,5 @@
 //! The binary as a person uses it: commands, exit codes, sentences.
+#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
 use assert_cmd::Command;
 use predicates::prelude::*;

@@ -1,4 +1,5 @@
 //! The network against PyTorch dumps: those in the project, and the larger ones beside it where they are there.
+#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
 use harness::parity::dump::Dump;
 use harness::parity::parity;
@@ -44,4 +45,13 @@ fn a_changed_value_fails_the_dump() {
     bytes[last] ^= 0x40;
     let result = parity(&Dump::parse(&bytes).unwrap()).unwrap();
     assert_eq!(result.verdict, "fail");
+}
+
+#[test]
+fn synaptic_operations_are_those_that_spikingjelly_counts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let text = std::fs::read_to_string(folder.join("synops.json")).unwrap();
+    let counted: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let dump = Dump::read(&folder.join(format!("{}.safetensors", counted["dump"].as_str().unwrap()))).unwrap();
+    assert_eq!(harness::parity::synops(&dump).unwrap(), counted["synops"].as_f64().unwrap());
 }

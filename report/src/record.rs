@@ -75,6 +75,8 @@ pub struct Record {
     pub batch: usize,
     pub top1_last: Option<f64>,
     pub top1_best: Option<f64>,
+    #[serde(default)]
+    pub top1_held_out: Option<f64>,
     pub top5_last: Option<f64>,
     pub loss_last: Option<f64>,
     pub firing_rate: Option<f64>,

@@ -155,6 +155,7 @@ pub(crate) fn check_row(row: &Record) -> Result<(), String> {
     let fractions = [
         ("top1_last", row.top1_last),
         ("top1_best", row.top1_best),
+        ("top1_held_out", row.top1_held_out),
         ("top5_last", row.top5_last),
         ("firing_rate", row.firing_rate),
     ];

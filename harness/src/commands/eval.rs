@@ -4,14 +4,14 @@ use super::merge;
 use super::suite::{overrides, precision};
 use crate::cell::{self, CellConfig};
 use crate::cli::{Device, EvalArgs, ReproArgs, Selection};
-use crate::data::{self, Split};
+use crate::data;
 use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
 use crate::plan;
 use crate::run::{self, Request};
 use crate::store::Store;
 use crate::suite::Suite;
-use crate::train::evaluate::evaluate;
+use crate::train::evaluate::{evaluate, test_split};
 use crate::train::state::{Checkpoints, State};
 use crate::train::trainer::Interrupt;
 use anyhow::{Context, Result};
@@ -30,8 +30,15 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let network = Network::new(&config.network, neuron, dataset.input().channels, dataset.classes(), config.seed)?;
     let state = State::load(&Checkpoints::finished(&args.cell), network, None)?;
     let time_steps = config.time_steps.unwrap_or(1);
-    let evaluation =
-        evaluate(&state.network, &dataset, Split::Test, time_steps, config.batch, true, &Interrupt::default())?;
+    let evaluation = evaluate(
+        &state.network,
+        &dataset,
+        test_split(&dataset),
+        time_steps,
+        config.batch,
+        true,
+        &Interrupt::default(),
+    )?;
     println!("{}", serde_json::to_string(&evaluation)?);
     Ok(())
 }

@@ -122,6 +122,8 @@ pub fn overrides(selection: &Selection) -> Overrides {
         seeds: selection.seeds.as_ref().map(|seeds| seeds.0.clone()),
         epochs: selection.epochs.map(|n| n as usize),
         limit: selection.limit.map(|n| n as usize),
+        width: selection.width.map(|n| n as usize),
+        fdg_batch: selection.fdg_batch.map(|n| n as usize),
     }
 }
 

@@ -4,6 +4,7 @@ use super::layout::{ConvNorm, Layer};
 use super::network::{Network, Neuron, Normed, Output, Saved, Shortcut};
 use super::readout;
 use crate::ops::activation::Activation;
+use crate::ops::norm::Current;
 use crate::ops::{conv, neuron, norm, pool};
 use candle_core::{Result, Tensor, bail};
 use methods::surrogate::Surrogate;
@@ -56,22 +57,19 @@ impl Backward<'_> {
     fn layer(&mut self, layer: &Layer, saved: &Saved, grad: Activation, first: bool) -> Result<Option<Activation>> {
         match (layer, saved) {
             (Layer::Unit { conv: c, .. }, Saved::Unit { input, normed, .. }) => {
-                let (current, sums) = self.neuron(normed, &Shortcut::None, &grad)?;
-                drop(grad);
-                let conv_out = self.norm(c, normed, current, &sums.grad, &sums.grad_main)?;
+                let (current, sums) = self.neuron(normed, &Shortcut::None, grad)?;
+                let conv_out = self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_main)?;
                 self.conv(c, input, &conv_out, if first { Into::Nowhere } else { Into::New })
             }
             (Layer::Pool(p), Saved::Pool { input }) => pool::average_backward(input, *p, &grad).map(Some),
             (Layer::Block { convs, down, .. }, Saved::Block { input, first, middle, second, shortcut, pooled, .. }) => {
-                let (current, sums) = self.neuron(second, shortcut, &grad)?;
-                drop(grad);
-                // Needed twice: here, and by the shortcut below.
-                let copy = Activation { tensor: current.tensor.copy()?, channels: current.channels };
-                let conv_out = self.norm(&convs[1], second, copy, &sums.grad, &sums.grad_main)?;
+                let (current, sums) = self.neuron(second, shortcut, grad)?;
+                let conv_out = self.norm(&convs[1], second, Current::Kept(&current), &sums.grad, &sums.grad_main)?;
                 let Some(grad_middle) = self.conv(&convs[1], middle, &conv_out, Into::New)? else { return Ok(None) };
+                drop(conv_out);
                 let shortcut_grad = match (down, shortcut, pooled) {
                     (Some((p, c)), Shortcut::Branch(normed), Some(pooled)) => {
-                        let conv_out = self.norm(c, normed, current, &sums.grad, &sums.grad_shortcut)?;
+                        let conv_out = self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_shortcut)?;
                         let grad = self.conv(c, pooled, &conv_out, Into::New)?;
                         match (p, grad) {
                             (Some(p), Some(grad)) => Some(pool::average_backward(input, *p, &grad)?),
@@ -80,9 +78,8 @@ impl Backward<'_> {
                     }
                     _ => Some(current),
                 };
-                let (current, sums) = self.neuron(first, &Shortcut::None, &grad_middle)?;
-                drop(grad_middle);
-                let conv_out = self.norm(&convs[0], first, current, &sums.grad, &sums.grad_main)?;
+                let (current, sums) = self.neuron(first, &Shortcut::None, grad_middle)?;
+                let conv_out = self.norm(&convs[0], first, Current::Taken(current), &sums.grad, &sums.grad_main)?;
                 let into = shortcut_grad.map_or(Into::New, Into::Added);
                 self.conv(&convs[0], input, &conv_out, into)
             }
@@ -94,10 +91,10 @@ impl Backward<'_> {
         &self,
         main: &Normed,
         shortcut: &Shortcut,
-        grad: &Activation,
+        grad: Activation,
     ) -> Result<(Activation, neuron::ChannelSums)> {
         match &self.network.neuron {
-            Neuron::Relu => neuron::relu_backward(main, shortcut, grad),
+            Neuron::Relu => neuron::relu_backward(main, shortcut, &grad),
             Neuron::Lif(lif) => {
                 neuron::lif_backward(lif, self.time_steps, self.batch, main, shortcut, grad, self.surrogate)
             }
@@ -109,7 +106,7 @@ impl Backward<'_> {
         &mut self,
         c: &ConvNorm,
         normed: &Normed,
-        current: Activation,
+        current: Current<'_>,
         sum: &[f64],
         sum_map: &[f64],
     ) -> Result<Activation> {

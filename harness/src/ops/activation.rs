@@ -2,6 +2,7 @@
 
 use super::{Input, pad8};
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
@@ -91,25 +92,28 @@ fn slice<T: WithDType>(storage: &CpuStorage) -> Option<&[T]> {
 }
 
 /// Changes a tensor's values in host memory, in place: every clone of the tensor sees it.
-pub fn modify(tensor: &Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
-    struct Modify<F>(std::sync::Mutex<Option<F>>);
-    impl<F: FnOnce(&mut [f32])> candle_core::InplaceOp1 for Modify<F> {
+pub fn modify<R>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    struct Op<F, R>(RefCell<(Option<F>, Option<R>)>);
+    impl<F: FnOnce(&mut [f32]) -> R, R> candle_core::InplaceOp1 for Op<F, R> {
         fn name(&self) -> &'static str {
             "modify"
         }
 
         fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &candle_core::Layout) -> Result<()> {
-            let change = self.0.lock().map(|mut change| change.take());
-            let (CpuStorage::F32(values), Some((start, end)), Ok(Some(change))) =
-                (storage, layout.contiguous_offsets(), change)
+            let (change, result) = &mut *self.0.borrow_mut();
+            let (CpuStorage::F32(values), Some((start, end)), Some(change)) =
+                (storage, layout.contiguous_offsets(), change.take())
             else {
                 bail!("only a contiguous f32 tensor is changed in place")
             };
-            change(&mut values[start..end]);
+            *result = Some(change(&mut values[start..end]));
             Ok(())
         }
     }
-    tensor.inplace_op1(&Modify(std::sync::Mutex::new(Some(change))))
+    let op = Op(RefCell::new((Some(change), None)));
+    tensor.inplace_op1(&op)?;
+    let (_, result) = op.0.into_inner();
+    result.map_or_else(|| bail!("this operation has no kernel for {:?}", tensor.device()), Ok)
 }
 
 /// Calls `f` with the activation's values as a kernel's input.

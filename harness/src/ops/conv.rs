@@ -95,3 +95,30 @@ pub fn macs(c: &ConvNorm, height: usize, width: usize) -> f64 {
     let out = |size: usize| (size + 2 * padding - c.kernel) / c.stride + 1;
     (out(height) * out(width) * c.c_out * c.c_in * c.kernel * c.kernel) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn synops_are_those_counted_by_hand() {
+        // One 3x3 image of one channel, a spike in the corner and one in the middle; 3x3 kernel, padding 1, two outputs.
+        let conv = |kernel, stride| ConvNorm { weight: 0, running: 0, c_in: 1, c_out: 2, kernel, stride, gain: 1.0 };
+        let bits = vec![1u8, 0, 0, 0, 1, 0, 0, 0, 0];
+        let x = Activation { tensor: Tensor::from_vec(bits, (1, 3, 3, 1), &Device::Cpu).unwrap(), channels: 1 };
+        // The corner lies in 4 windows, the middle in 9; each window has two outputs.
+        assert_eq!(synops(&conv(3, 1), &x).unwrap(), 26.0);
+        // Stride 2: windows centred on the four corners; the corner's own, and all four for the middle.
+        assert_eq!(synops(&conv(3, 2), &x).unwrap(), 10.0);
+        assert_eq!(synops(&conv(1, 1), &x).unwrap(), 4.0);
+        // Averaged over 2x2: a quarter is one spike.
+        let map = Activation::from_images(&[0.25, 0.5, 0.0, 1.0], [1, 2, 2, 1], &Device::Cpu).unwrap();
+        assert_eq!(synops(&conv(1, 1), &map).unwrap(), 14.0);
+    }
+
+    #[test]
+    fn macs_of_the_first_convolution_of_a_cifar_network() {
+        let conv = ConvNorm { weight: 0, running: 0, c_in: 3, c_out: 64, kernel: 3, stride: 1, gain: 1.0 };
+        assert_eq!(macs(&conv, 32, 32), 1_769_472.0); // 32 · 32 · 64 · 3 · 9
+    }
+}

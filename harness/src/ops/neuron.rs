@@ -1,6 +1,6 @@
 //! Neurons over folded norms: LIF over T, and the ANN twin's ReLU.
 
-use super::activation::{Activation, Host, host};
+use super::activation::{Activation, Host, host, modify};
 use super::cpu::lif::{Branch, LifShape};
 use super::{cpu, pad8};
 use crate::model::network::{Normed, Shortcut};
@@ -64,22 +64,25 @@ pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels: x.channels })
 }
 
-/// Gradient of the current (and its channel sums) from that of the spikes; the membrane is recomputed.
+/// Turns the gradient of the spikes into that of the current, in its memory, with its channel sums; the membrane is
+/// recomputed.
 pub fn lif_backward(
     lif: &Lif,
     time_steps: usize,
     batch: usize,
     main: &Normed,
     shortcut: &Shortcut,
-    grad_spikes: &Activation,
+    grad_spikes: Activation,
     surrogate: &Surrogate,
 ) -> Result<(Activation, ChannelSums)> {
     let x = &main.conv_out;
-    let (map, held, grad) = (host(&x.tensor)?, Held::new(shortcut)?, host::<f32>(&grad_spikes.tensor)?);
-    let mut out = vec![0f32; map.len()];
+    let (map, held) = (host(&x.tensor)?, Held::new(shortcut)?);
     let shape = lif_shape(lif, time_steps, batch, x);
-    let sums = cpu::lif::backward(&shape, &branch(&map, main), &held.view(), &grad, surrogate, &mut out);
-    Ok((Activation { tensor: Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?, channels: x.channels }, sums))
+    let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &branch(&map, main), &held.view(), grad, surrogate);
+    let sums = modify(&grad_spikes.tensor, backward)?;
+    // A current that holds at every t has a gradient for one of them: the sum.
+    let tensor = grad_spikes.tensor.narrow(0, 0, x.images())?;
+    Ok((Activation { tensor, channels: x.channels }, sums))
 }
 
 /// max(0, current).

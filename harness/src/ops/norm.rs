@@ -1,7 +1,7 @@
 //! Batch norm and tdBN over (T, B, H, W), folded into an affine function that the neuron applies.
 
 use super::activation::{Activation, host, modify};
-use super::cpu::norm::{Coefficients, norm_backward};
+use super::cpu::norm::{Coefficients, norm_backward, norm_backward_to};
 use super::{cpu, pad8};
 use crate::model::network::{NORM_EPSILON, Normed, Running};
 use candle_core::{Device, Result, Tensor};
@@ -47,13 +47,20 @@ pub struct NormGradients {
     pub conv_out: Activation,
 }
 
+/// The gradient of a norm's output.
+pub enum Current<'a> {
+    /// Its memory becomes the gradient of the input.
+    Taken(Activation),
+    /// It is needed again: a shortcut gets it too.
+    Kept(&'a Activation),
+}
+
 /// Backward of a norm with batch statistics.
 ///
-/// `current`: gradient of the norm's output, which becomes that of its input, in place; with its sums a channel:
-/// `sum` = Σ g, `sum_map` = Σ g·conv_out.
+/// `current`: gradient of the norm's output, with its sums a channel: `sum` = Σ g, `sum_map` = Σ g·conv_out.
 pub fn backward(
     normed: &Normed,
-    current: Activation,
+    current: Current<'_>,
     sum: &[f64],
     sum_map: &[f64],
     gamma: &Tensor,
@@ -80,10 +87,20 @@ pub fn backward(
     }
     let values = host::<f32>(&map.tensor)?;
     let coefficients = Coefficients { k1: &k1, k2: &k2, k3: &k3 };
-    modify(&current.tensor, |grad| norm_backward(&coefficients, &values, grad))?;
+    let conv_out = match current {
+        Current::Taken(current) => {
+            modify(&current.tensor, |grad| norm_backward(&coefficients, &values, grad))?;
+            current
+        }
+        Current::Kept(current) => {
+            let mut out = vec![0f32; values.len()];
+            norm_backward_to(&coefficients, &values, &host::<f32>(&current.tensor)?, &mut out);
+            Activation { tensor: Tensor::from_vec(out, map.tensor.dims(), &Device::Cpu)?, ..*current }
+        }
+    };
     Ok(NormGradients {
         gamma: Tensor::from_vec(grad_gamma, channels, &Device::Cpu)?,
         beta: Tensor::from_vec(grad_beta, channels, &Device::Cpu)?,
-        conv_out: current,
+        conv_out,
     })
 }

@@ -25,9 +25,7 @@ impl Sgd {
         };
         for ((param, velocity), gradient) in params.iter().zip(velocities).zip(gradients) {
             let gradient = host::<f32>(gradient)?;
-            let mut result = Ok(());
-            modify(param, |w| result = modify(velocity, |v| cpu::sgd::step(&sgd, w, v, &gradient)))?;
-            result?;
+            modify(param, |w| modify(velocity, |v| cpu::sgd::step(&sgd, w, v, &gradient)))??;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ pub mod dump;
 mod network;
 mod neuron;
 
+pub use network::synops;
+
 use anyhow::{Result, bail};
 use dump::Dump;
 use serde::Serialize;

@@ -226,3 +226,14 @@ pub fn fdg(dump: &Dump) -> Result<Vec<Check>> {
     }
     Ok(checks)
 }
+
+/// Accumulates that spikes cause in the convolutions, over the batch and all time steps, in training mode.
+pub fn synops(dump: &Dump) -> Result<f64> {
+    let rebuilt = Rebuilt::new(dump)?;
+    let (time_steps, batch) = (rebuilt.time_steps, rebuilt.labels.len());
+    let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: false, count_synops: true };
+    let output = rebuilt.network.forward(&rebuilt.input, batch, &pass)?;
+    let all: f64 = output.activity.iter().map(|layer| layer.synops).sum();
+    let readout = output.activity.last().map_or(0.0, |layer| layer.spikes as f64 * rebuilt.classes as f64);
+    Ok(all - readout)
+}

@@ -107,15 +107,8 @@ pub fn lif(dump: &Dump) -> Result<Vec<Check>> {
             relative(reference, expected),
             1e-12,
         ));
-        let mut grad = vec![0f32; map.len()];
-        lif::backward(
-            &kernel_shape(variant.detach_reset),
-            &main,
-            &Shortcut::None,
-            &grad_map,
-            &variant.surrogate,
-            &mut grad,
-        );
+        let mut grad = grad_map.clone();
+        lif::backward(&kernel_shape(variant.detach_reset), &main, &Shortcut::None, &mut grad, &variant.surrogate);
         let grad = (0..steps * neurons).map(|i| f64::from(grad[i / neurons * positions * 8 + i % neurons]));
         checks.push(Check::new(format!("{} gradient, kernel", variant.prefix), relative(grad, expected), 2e-5));
     }

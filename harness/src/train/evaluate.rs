@@ -39,22 +39,21 @@ pub struct LayerRate {
     pub active_gradient_share: Option<f64>,
 }
 
-/// Evaluates on `split`; `Err(Interrupt)` inside the error where a signal stopped it.
+/// Evaluates on samples `(split, indices)`; an error with exit code 75 where a signal stopped it.
 pub fn evaluate(
     network: &Network,
     dataset: &Arc<dyn Dataset>,
-    split: Split,
+    (split, indices): (Split, Vec<usize>),
     time_steps: usize,
     batch: usize,
     count_synops: bool,
     interrupt: &Interrupt,
 ) -> Result<Evaluation> {
-    let samples = dataset.len(split);
+    let samples = indices.len();
     let classes = dataset.classes();
     let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops };
     let mut sums = Sums { anytime: vec![0; time_steps], ..Sums::default() };
-    let order = (0..samples).collect();
-    for loaded in Batches::new(dataset.clone(), split, order, batch, None, 1, 0) {
+    for loaded in Batches::new(dataset.clone(), split, indices, batch, None, 1, 0) {
         interrupt.check()?;
         let loaded = loaded?;
         let input: Activation = input_of(&loaded, dataset.input())?;
@@ -71,6 +70,11 @@ pub fn evaluate(
         merge(&mut sums.layers, output.activity);
     }
     Ok(sums.over(samples, classes))
+}
+
+/// Every sample of the test split.
+pub fn test_split(dataset: &Arc<dyn Dataset>) -> (Split, Vec<usize>) {
+    (Split::Test, (0..dataset.len(Split::Test)).collect())
 }
 
 #[derive(Default)]

@@ -40,6 +40,9 @@ pub struct Progress {
     pub fdg: Vec<FdgPoint>,
     /// The best test accuracy of any epoch: a second, labelled column, never the headline.
     pub top1_best: Option<f64>,
+    /// Where samples are held out: their best accuracy of any epoch, and the test accuracy of that epoch.
+    #[serde(default)]
+    pub held_out_choice: Option<(f64, f64)>,
 }
 
 /// A training's whole state.

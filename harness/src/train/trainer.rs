@@ -1,6 +1,6 @@
 //! The training loop of one cell.
 
-use super::evaluate::{Evaluation, evaluate};
+use super::evaluate::{Evaluation, evaluate, test_split};
 use super::fdg::{Probe, choose_temperature};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
@@ -101,9 +101,11 @@ impl Job<'_> {
                 }
                 lap(&mut state.progress, &mut started);
             }
-            let samples = self.dataset.len(Split::Train);
-            let order = Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(samples);
-            let (per_epoch, draw) = (samples.div_ceil(config.batch), self.draw(state.progress.epoch));
+            let training = self.training_samples()?;
+            let shuffled =
+                Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(training.len());
+            let order: Vec<usize> = shuffled.into_iter().map(|i| training[i]).collect();
+            let (per_epoch, draw) = (order.len().div_ceil(config.batch), self.draw(state.progress.epoch));
             let skip = state.progress.step;
             let batches = Batches::new(self.dataset.clone(), Split::Train, order, config.batch, Some(draw), 1, skip);
             for batch in batches {
@@ -137,8 +139,15 @@ impl Job<'_> {
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
         }
         let network = &state.network;
-        let evaluation =
-            evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, true, self.interrupt);
+        let evaluation = evaluate(
+            network,
+            self.dataset,
+            test_split(self.dataset),
+            self.time_steps(),
+            config.batch,
+            true,
+            self.interrupt,
+        );
         let evaluation = match evaluation {
             Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
             evaluation => evaluation?,
@@ -148,6 +157,30 @@ impl Job<'_> {
 
     fn time_steps(&self) -> usize {
         self.cell.config.time_steps.unwrap_or(1)
+    }
+
+    /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.
+    fn split_training(&self) -> (Vec<usize>, Vec<usize>) {
+        let samples = self.dataset.len(Split::Train);
+        let held_out = self.cell.config.held_out;
+        if held_out == 0 {
+            return (Vec::new(), (0..samples).collect());
+        }
+        let mut order = Stream::new(self.cell.config.seed, Purpose::Split, (u64::MAX, 0)).permutation(samples);
+        let training = order.split_off(held_out.min(samples));
+        (order, training)
+    }
+
+    fn training_samples(&self) -> Result<Vec<usize>> {
+        let (held_out, training) = self.split_training();
+        if training.is_empty() {
+            return Err(exit::usage(format!(
+                "held-out = {}, but there are only {} training samples",
+                self.cell.config.held_out,
+                held_out.len()
+            )));
+        }
+        Ok(training)
     }
 
     fn draw(&self, epoch: usize) -> Draw {
@@ -194,8 +227,10 @@ impl Job<'_> {
         let config = &self.cell.config;
         let epoch = state.progress.epoch;
         let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
-        let mut order = stream.permutation(self.dataset.len(Split::Train));
+        let training = self.training_samples()?;
+        let mut order = stream.permutation(training.len());
         order.truncate(fdg.batch);
+        let order: Vec<usize> = order.into_iter().map(|i| training[i]).collect();
         let draw = self.draw(epoch);
         let size = order.len();
         let batch = Batches::new(self.dataset.clone(), Split::Train, order, size, Some(draw), 0, 0).next();
@@ -258,12 +293,31 @@ impl Job<'_> {
     fn finish_epoch(&self, state: &mut State) -> Result<Option<()>> {
         let config = &self.cell.config;
         let network = &state.network;
-        let test = evaluate(network, self.dataset, Split::Test, self.time_steps(), config.batch, false, self.interrupt);
+        let test = evaluate(
+            network,
+            self.dataset,
+            test_split(self.dataset),
+            self.time_steps(),
+            config.batch,
+            false,
+            self.interrupt,
+        );
         let test = match test {
             Err(_) if self.interrupt.requested() => return Ok(None),
             test => test?,
         };
-        let samples = self.dataset.len(Split::Train) as f64;
+        let (held_out, training) = self.split_training();
+        let samples = training.len() as f64;
+        if !held_out.is_empty() {
+            let split = (Split::Train, held_out);
+            let chosen = evaluate(network, self.dataset, split, self.time_steps(), config.batch, false, self.interrupt);
+            let chosen = match chosen {
+                Err(_) if self.interrupt.requested() => return Ok(None),
+                chosen => chosen?.top1,
+            };
+            let best = state.progress.held_out_choice.filter(|(best, _)| *best > chosen);
+            state.progress.held_out_choice = best.or(Some((chosen, test.top1)));
+        }
         let progress = &mut state.progress;
         let (spikes, neuron_steps) = progress.spikes;
         progress.curves.push(CurvePoint {

@@ -140,6 +140,7 @@ impl Synthetic {
             batch: 32,
             top1_last: Some(top1),
             top1_best: Some(top1 + 0.003),
+            top1_held_out: None,
             top5_last: Some(0.995),
             loss_last: Some(1.0 - top1),
             firing_rate: spiking.then_some(0.12 + 0.01 * place),

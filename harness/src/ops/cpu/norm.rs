@@ -84,26 +84,36 @@ pub struct Coefficients<'a> {
 /// Turns `grad`, the gradient of the norm's output, into that of its input `map`, in place.
 ///
 /// # Panics
-/// If `grad` and `map` differ in length or the coefficients do.
+/// If the slices differ in length or the coefficients do (here and below).
 pub fn norm_backward(k: &Coefficients, map: &[f32], grad: &mut [f32]) {
+    let target = Shared::new(grad);
+    affine(k, map, target, target, grad.len());
+}
+
+/// The same, to `out`.
+pub fn norm_backward_to(k: &Coefficients, map: &[f32], grad: &[f32], out: &mut [f32]) {
+    assert_eq!(grad.len(), out.len(), "the gradients have the map's shape");
+    affine(k, map, Shared::reading(grad), Shared::new(out), grad.len());
+}
+
+fn affine(k: &Coefficients, map: &[f32], grad: Shared<f32>, out: Shared<f32>, len: usize) {
     let channels = k.k1.len();
     assert!(k.k2.len() == channels && k.k3.len() == channels, "three coefficients a channel");
-    assert_eq!(map.len(), grad.len(), "the gradient has the map's shape");
-    let rows = map.len() / channels;
+    assert!(channels.is_multiple_of(8) && map.len() == len, "the gradient has the map's shape");
+    let rows = len / channels;
     let (each, n) = chunks(rows, channels);
-    let target = Shared::new(grad);
-    tiles(n, map.len(), |chunk| {
+    tiles(n, len, |chunk| {
         let range = chunk * each * channels..rows.min((chunk + 1) * each) * channels;
-        // SAFETY: chunks are disjoint ranges of `grad`.
-        let grad = unsafe { target.slice(range.start, range.len()) };
-        simd::run(Affine { k, map: &map[range], grad }, 8);
+        simd::run(Affine { k, map, grad, out, range }, channels);
     });
 }
 
 struct Affine<'a> {
     k: &'a Coefficients<'a>,
     map: &'a [f32],
-    grad: &'a mut [f32],
+    grad: Shared<f32>,
+    out: Shared<f32>,
+    range: std::ops::Range<usize>,
 }
 
 impl Kernel for Affine<'_> {
@@ -111,10 +121,16 @@ impl Kernel for Affine<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.k.k1.len();
-        for (grad, map) in self.grad.chunks_exact_mut(channels).zip(self.map.chunks_exact(channels)) {
-            let k = self.k.k1.iter().zip(self.k.k2).zip(self.k.k3);
-            for ((g, x), ((k1, k2), k3)) in grad.iter_mut().zip(map).zip(k) {
-                *g = k1 * *g + k2 * x + k3;
+        for row in self.range.step_by(channels) {
+            for c in (0..channels).step_by(S::LANES) {
+                // SAFETY: `affine` has seen that maps and coefficients are as long as they must be and rows are a
+                // multiple of the lanes; chunks are disjoint, and each value is read before its place is written.
+                unsafe {
+                    let k = |k: &[f32]| S::load(k.as_ptr().add(c));
+                    let (g, x) = (S::load(self.grad.at(row + c)), S::load(self.map.as_ptr().add(row + c)));
+                    let sum = S::add(S::mul(k(self.k.k1), g), S::mul(k(self.k.k2), x));
+                    S::store(self.out.at(row + c), S::add(sum, k(self.k.k3)));
+                }
             }
         }
     }

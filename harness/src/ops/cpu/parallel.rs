@@ -38,6 +38,11 @@ impl<T> Shared<T> {
         Self(slice.as_mut_ptr())
     }
 
+    /// For reading only.
+    pub(super) fn reading(slice: &[T]) -> Self {
+        Self(slice.as_ptr().cast_mut())
+    }
+
     /// The pointer `offset` elements on.
     pub(super) fn at(self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)

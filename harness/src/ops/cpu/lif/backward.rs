@@ -1,12 +1,16 @@
-use super::super::parallel::{Shared, map_tiles};
+use super::super::parallel::{Shared, map_tiles, scratch};
 use super::super::simd::{self, Kernel as Simded, Simd};
 use super::current::{Extra, Neuron, WithExtra, with_extra};
 use super::{Branch, ChannelSums, LifShape, Shortcut};
 use methods::surrogate::{Kernel, Surrogate, WithKernel};
 use std::ops::Range;
 
-/// The gradient of the current, to `grad_current` (as many rows as `main.map`; summed over t when that is broadcast),
-/// with its sums. The membrane is recomputed from the same branches as in the forward.
+/// Vectors of membranes whose slopes are computed together: some 4 KB, in the first-level cache.
+const CHUNK: usize = 64;
+
+/// Turns `grad`, the gradient of the spikes, into that of the current, in place, and returns its sums. Where the main
+/// map is broadcast over t, the gradient's first `positions` rows are the sum over t and the rest is used up. The
+/// membrane is recomputed from the same branches as in the forward.
 ///
 /// # Panics
 /// If a slice does not fit the shape.
@@ -14,13 +18,11 @@ pub fn backward(
     l: &LifShape,
     main: &Branch,
     shortcut: &Shortcut,
-    grad_spikes: &[f32],
+    grad: &mut [f32],
     surrogate: &Surrogate,
-    grad_current: &mut [f32],
 ) -> ChannelSums {
-    let broadcast = l.check(main, shortcut, grad_spikes.len());
-    assert_eq!(grad_current.len(), main.map.len(), "the current's gradient has the main map's rows");
-    surrogate.with_kernel(Backward { l, main, broadcast, shortcut, grad_spikes, grad_current })
+    let broadcast = l.check(main, shortcut, grad.len());
+    surrogate.with_kernel(Backward { l, main, broadcast, shortcut, grad })
 }
 
 struct Backward<'a> {
@@ -28,8 +30,7 @@ struct Backward<'a> {
     main: &'a Branch<'a>,
     broadcast: bool,
     shortcut: &'a Shortcut<'a>,
-    grad_spikes: &'a [f32],
-    grad_current: &'a mut [f32],
+    grad: &'a mut [f32],
 }
 
 impl WithKernel for Backward<'_> {
@@ -47,12 +48,19 @@ struct Curved<'a, K> {
 impl<K: Kernel> WithExtra for Curved<'_, K> {
     type Output = ChannelSums;
     fn call<X: Extra>(self, extra: X) -> ChannelSums {
-        let Backward { l, main, broadcast, grad_spikes, grad_current, .. } = self.all;
+        let Backward { l, main, broadcast, grad, .. } = self.all;
         let (each, n) = l.tiles();
-        let (grad_current, kernel) = (Shared::new(grad_current), self.kernel);
+        let (grad, kernel) = (Shared::new(grad), self.kernel);
+        let chunk = (CHUNK / l.time_steps).max(1);
+        // Room for the membranes and the slopes of the widest vector.
+        let half = chunk * l.time_steps * 16;
         let sums = map_tiles(n, l.len() * 16, |tile| {
             let positions = tile * each..l.positions.min((tile + 1) * each);
-            simd::run(Tile { l, main, broadcast, extra, kernel, positions, grad_spikes, grad_current }, l.channels)
+            scratch(2 * half, |memory| {
+                let (membrane, slopes) = memory.split_at_mut(half);
+                let tile = Tile { l, main, broadcast, extra, kernel, positions, grad };
+                simd::run(Chunks { tile, chunk, membrane, slopes }, l.channels)
+            })
         });
         ChannelSums::total(l.channels, sums)
     }
@@ -65,28 +73,39 @@ struct Tile<'a, X, K> {
     extra: X,
     kernel: K,
     positions: Range<usize>,
-    grad_spikes: &'a [f32],
-    grad_current: Shared<f32>,
+    grad: Shared<f32>,
 }
 
-impl<X: Extra, K: Kernel> Simded for Tile<'_, X, K> {
+struct Chunks<'a, X, K> {
+    tile: Tile<'a, X, K>,
+    /// Positions of a chunk.
+    chunk: usize,
+    membrane: &'a mut [f32],
+    slopes: &'a mut [f32],
+}
+
+impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
     type Output = ChannelSums;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelSums {
-        let l = self.l;
+        let Self { tile, chunk, membrane, slopes } = self;
+        let (l, end) = (tile.l, tile.positions.end);
         let mut sums = ChannelSums::zeros(l.channels);
-        let mut membrane = vec![0.0; l.time_steps * l.channels];
-        let mut slopes = membrane.clone();
-        for position in self.positions.clone() {
-            // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels are
-            // a multiple of the lanes; the buffers hold T rows; the tile owns the gradient of its positions.
-            unsafe {
-                self.recompute::<S>(position, &mut membrane);
-                // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
-                for (slope, u) in slopes.iter_mut().zip(&membrane) {
-                    *slope = self.kernel.derivative(u - l.v_th);
+        for start in tile.positions.clone().step_by(chunk) {
+            let positions = start..end.min(start + chunk);
+            let used = positions.len() * l.time_steps * S::LANES;
+            for c in (0..l.channels).step_by(S::LANES) {
+                // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels
+                // are a multiple of the lanes; the buffers hold a chunk's vectors; the tile owns the gradient of its
+                // positions.
+                unsafe {
+                    tile.recompute::<S>(positions.clone(), c, membrane);
+                    // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
+                    for (slope, u) in slopes[..used].iter_mut().zip(&membrane[..used]) {
+                        *slope = tile.kernel.derivative(u - l.v_th);
+                    }
+                    tile.through_time::<S>(positions.clone(), c, membrane, slopes, &mut sums);
                 }
-                self.through_time::<S>(position, &membrane, &slopes, &mut sums);
             }
         }
         sums
@@ -94,70 +113,82 @@ impl<X: Extra, K: Kernel> Simded for Tile<'_, X, K> {
 }
 
 impl<X: Extra, K: Kernel> Tile<'_, X, K> {
-    /// The membrane before the reset, `[T, channels]`.
+    /// The membranes before the reset of the lanes from channel `c` on, `[positions, T, lanes]`.
     #[inline(always)]
-    unsafe fn recompute<S: Simd>(&self, position: usize, membrane: &mut [f32]) {
+    unsafe fn recompute<S: Simd>(&self, positions: Range<usize>, c: usize, membrane: &mut [f32]) {
         let l = self.l;
         let plane = l.positions * l.channels;
+        let mut to = membrane.as_mut_ptr();
         // SAFETY: as in `run` (and below).
         unsafe {
             let neuron = Neuron::<S>::new(l);
-            for c in (0..l.channels).step_by(S::LANES) {
+            for position in positions {
                 let start = position * l.channels + c;
                 let mut u = neuron.zero;
                 for t in 0..l.time_steps {
                     let at = start + t * plane;
                     let current = self.main.scaled::<S>(if self.broadcast { start } else { at }, c);
                     u = neuron.charge(u, self.extra.add::<S>(at, c, current));
-                    S::store(membrane.as_mut_ptr().add(t * l.channels + c), u);
+                    S::store(to, u);
+                    to = to.add(S::LANES);
                     u = neuron.discharge(u);
                 }
             }
         }
     }
 
-    /// Backpropagation through time of one position. `grad` holds dL/du[t+1] and becomes dL/du[t]:
+    /// Backpropagation through time. `grad` holds dL/du[t+1] and becomes dL/du[t]:
     /// `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for the soft one; a
     /// detached reset drops the last term.
     #[inline(always)]
-    unsafe fn through_time<S: Simd>(&self, position: usize, membrane: &[f32], slopes: &[f32], sums: &mut ChannelSums) {
+    unsafe fn through_time<S: Simd>(
+        &self,
+        positions: Range<usize>,
+        c: usize,
+        membrane: &[f32],
+        slopes: &[f32],
+        sums: &mut ChannelSums,
+    ) {
         let l = self.l;
         let plane = l.positions * l.channels;
         unsafe {
             let neuron = Neuron::<S>::new(l);
             let one = S::splat(1.0);
-            for c in (0..l.channels).step_by(S::LANES) {
+            let [mut all, mut with_main, mut with_shortcut] = [neuron.zero; 3];
+            for (k, position) in positions.enumerate() {
                 let start = position * l.channels + c;
-                let [mut grad, mut total, mut with_main, mut with_shortcut] = [neuron.zero; 4];
+                let [mut grad, mut total] = [neuron.zero; 2];
                 for t in (0..l.time_steps).rev() {
                     let at = start + t * plane;
-                    let u = S::load(membrane.as_ptr().add(t * l.channels + c));
-                    let slope = S::load(slopes.as_ptr().add(t * l.channels + c));
+                    let lanes = (k * l.time_steps + t) * S::LANES;
+                    let u = S::load(membrane.as_ptr().add(lanes));
+                    let slope = S::load(slopes.as_ptr().add(lanes));
                     let mut through = if neuron.hard { S::at_least(u, neuron.v_th, neuron.zero, one) } else { one };
                     if !l.detach_reset {
                         let lost = if neuron.hard { u } else { neuron.v_th };
                         through = S::sub(through, S::mul(lost, slope));
                     }
-                    let direct = S::mul(S::load(self.grad_spikes.as_ptr().add(at)), slope);
+                    let direct = S::mul(S::load(self.grad.at(at)), slope);
                     grad = S::add(direct, S::mul(S::mul(neuron.tau, grad), through));
                     total = S::add(total, grad);
                     if !self.broadcast {
                         with_main = S::add(with_main, S::mul(grad, S::load(self.main.map.as_ptr().add(at))));
-                        S::store(self.grad_current.at(at), grad);
+                        S::store(self.grad.at(at), grad);
                     }
                     if X::SUMMED {
                         with_shortcut = S::add(with_shortcut, S::mul(grad, self.extra.value::<S>(at)));
                     }
                 }
                 if self.broadcast {
-                    with_main = S::mul(total, S::load(self.main.map.as_ptr().add(start)));
-                    S::store(self.grad_current.at(start), total);
+                    with_main = S::add(with_main, S::mul(total, S::load(self.main.map.as_ptr().add(start))));
+                    S::store(self.grad.at(start), total);
                 }
-                add::<S>(&mut sums.grad[c..], total);
-                add::<S>(&mut sums.grad_main[c..], with_main);
-                if X::SUMMED {
-                    add::<S>(&mut sums.grad_shortcut[c..], with_shortcut);
-                }
+                all = S::add(all, total);
+            }
+            add::<S>(&mut sums.grad[c..], all);
+            add::<S>(&mut sums.grad_main[c..], with_main);
+            if X::SUMMED {
+                add::<S>(&mut sums.grad_shortcut[c..], with_shortcut);
             }
         }
     }
