@@ -13,6 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    end_with_standard_output();
     start_logging();
     match start_threads(cli.threads).and_then(|()| run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +61,23 @@ fn start_logging() {
         .with_ansi(colour)
         .without_time()
         .init();
+}
+
+/// `println!` panics where standard output cannot be written. A reader that closed the pipe has all it wants; any other
+/// cause is exit 74.
+fn end_with_standard_output() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") {
+            if text.contains("Broken pipe") {
+                std::process::exit(0);
+            }
+            writeln!(std::io::stderr(), "harness: {text}").ok();
+            std::process::exit(Code::Io as i32);
+        }
+        others(panic);
+    }));
 }
 
 fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {

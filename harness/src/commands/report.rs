@@ -11,7 +11,10 @@ use std::path::Path;
 /// Renders the report of a result folder.
 pub fn report(args: &ReportArgs) -> Result<()> {
     Store::existing(&args.dir)?;
-    let rendered = report::render(&args.dir)?;
+    let rendered = report::render(&args.dir).map_err(|error| match exit::code_of(&error) {
+        Code::Io => error,
+        _ => unreadable(error),
+    })?;
     println!("{}\nreport  {}", rendered.summary, rendered.html.display());
     if let Some(file) = &args.splice {
         report::splice(file, &args.dir)?;

@@ -41,7 +41,12 @@ impl Bench {
     }
 
     pub fn of(suite: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(memory(), suite)
+    }
+
+    /// In a folder of that folder.
+    pub fn in_folder(parent: PathBuf, suite: &str) -> Self {
+        let folder = tempfile::tempdir_in(parent).unwrap();
         fs::create_dir(folder.path().join("suites")).unwrap();
         fs::write(folder.path().join("suites/tiny.toml"), suite).unwrap();
         Self(folder)
@@ -86,6 +91,13 @@ impl Bench {
     pub fn harness(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_harness")).args(words).current_dir(self.path()).output().unwrap()
     }
+}
+
+/// A file system in memory, where there is one: hundreds of runs with some ninety fsyncs each are slow on a disk, and
+/// kills do not prove fsync anyway.
+fn memory() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if tempfile::tempfile_in(shared).is_ok() { shared.into() } else { std::env::temp_dir() }
 }
 
 /// What one uninterrupted run of [`TINY`] leaves.

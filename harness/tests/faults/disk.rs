@@ -41,6 +41,13 @@ fn a_log_on_a_full_disk_stops_no_training() {
     let status = bench.command().stderr(full).status().unwrap();
     assert!(status.success(), "{status}");
     bench.assert_whole();
+
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = bench.command().stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(74));
+    let message = text(&output.stderr);
+    assert!(message.contains("stdout: No space left") && !message.contains("panicked"), "{message}");
+    bench.assert_whole();
 }
 
 /// A file system in memory that ends with the test.

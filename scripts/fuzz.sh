@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for SECONDS_EACH (default 60) from the committed corpus; ends with the first finding.
+# Needs the nightly compiler and `cargo install cargo-fuzz`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-60}
+for target in fuzz/fuzz_targets/*.rs; do
+  name=$(basename "$target" .rs)
+  found=$(mktemp -d) # new inputs go here, not into the committed corpus
+  echo "== $name"
+  cargo +nightly fuzz run --fuzz-dir fuzz "$name" "$found" "fuzz/corpus/$name" -- \
+    -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 -max_len=65536 -print_final_stats=1 2>&1 |
+    grep -E 'stat::(number|average|peak)|SUMMARY|panicked|ERROR' || true
+  if compgen -G "fuzz/artifacts/$name/*" >/dev/null; then
+    echo "$name: see fuzz/artifacts/$name"
+    exit 1
+  fi
+  rm -rf "$found"
+done
