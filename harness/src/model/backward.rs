@@ -69,7 +69,8 @@ impl Backward<'_> {
                 drop(conv_out);
                 let shortcut_grad = match (down, shortcut, pooled) {
                     (Some((p, c)), Shortcut::Branch(normed), Some(pooled)) => {
-                        let conv_out = self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_shortcut)?;
+                        let conv_out =
+                            self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_shortcut)?;
                         let grad = self.conv(c, pooled, &conv_out, Into::New)?;
                         match (p, grad) {
                             (Some(p), Some(grad)) => Some(pool::average_backward(input, *p, &grad)?),

@@ -167,8 +167,20 @@ impl Network {
     ///
     /// `input`: B images (computed once, the same current at every t) or T·B event frames.
     pub fn forward(&self, input: &Activation, batch: usize, pass: &Pass) -> Result<Output> {
+        self.forward_packed(input, batch, pass, &[])
+    }
+
+    /// [`Network::forward`] for one of many passes with the same weights and sizes of images; `packed` has a place a
+    /// parameter, and keeps what passes can share where that is not `None`. The same bits.
+    pub fn forward_packed(
+        &self,
+        input: &Activation,
+        batch: usize,
+        pass: &Pass,
+        packed: &[Option<conv::Packed>],
+    ) -> Result<Output> {
         let mut run =
-            Run { network: self, pass, batch, activity: Vec::new(), statistics: Vec::new(), tape: Vec::new() };
+            Run { network: self, pass, batch, packed, activity: Vec::new(), statistics: Vec::new(), tape: Vec::new() };
         let mut x = input.clone();
         for layer in &self.layout.layers {
             x = run.layer(layer, x)?;
@@ -202,6 +214,7 @@ struct Run<'a> {
     network: &'a Network,
     pass: &'a Pass,
     batch: usize,
+    packed: &'a [Option<conv::Packed>],
     activity: Vec<LayerActivity>,
     statistics: Vec<(usize, norm::Statistics, usize)>,
     tape: Vec<Saved>,
@@ -260,7 +273,8 @@ impl Run<'_> {
             let operations = if self.activity.is_empty() { 0.0 } else { conv::synops(c, x)? };
             self.credit_synops(operations);
         }
-        let conv_out = conv::forward(c, x, &params[c.weight])?;
+        let packed = self.packed.get(c.weight).and_then(Option::as_ref);
+        let conv_out = conv::forward(c, x, &params[c.weight], packed)?;
         let (gamma, beta) = (&params[c.weight + 1], &params[c.weight + 2]);
         match self.pass.statistics {
             Statistics::Batch => {

@@ -5,6 +5,8 @@ use super::{ConvShape, cpu, pad8};
 use crate::model::layout::ConvNorm;
 use candle_core::{Device, Result, Tensor};
 
+pub use cpu::conv::Packed;
+
 fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
     ConvShape {
         images: x.images(),
@@ -18,13 +20,16 @@ fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
     }
 }
 
-/// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`.
-pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor) -> Result<Activation> {
+/// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`. `packed`: of this weight, from passes before.
+pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, packed: Option<&Packed>) -> Result<Activation> {
     let s = shape(c, x);
     let dims = (s.images, s.out_height(), s.out_width(), pad8(c.c_out));
     let mut out = vec![0f32; s.out_len()];
     let weight = host::<f32>(weight)?;
-    with_input(x, |input| cpu::conv::forward(&s, input, &weight, &mut out))?;
+    with_input(x, |input| match packed {
+        Some(packed) => cpu::conv::forward_packed(&s, input, &weight, packed, &mut out),
+        None => cpu::conv::forward(&s, input, &weight, &mut out),
+    })?;
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_out })
 }
 

@@ -3,6 +3,7 @@
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::{Activation, host};
+use crate::ops::conv::Packed;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
@@ -42,8 +43,8 @@ impl Probe<'_> {
         Pass { time_steps: self.time_steps, statistics: Statistics::Batch, keep_tape, count_synops: false }
     }
 
-    fn loss(&self, network: &Network) -> Result<f64> {
-        let output = network.forward(self.input, self.batch(), &self.pass(false))?;
+    fn loss(&self, network: &Network, packed: &[Option<Packed>]) -> Result<f64> {
+        let output = network.forward_packed(self.input, self.batch(), &self.pass(false), packed)?;
         Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes).loss)
     }
 
@@ -56,15 +57,16 @@ impl Probe<'_> {
     /// Central differences of the loss over a parameter's values of these indices.
     ///
     /// Each loss is computed by the same kernels as a training forward pass and by itself, so these are the bits of the
-    /// plain loop; only the perturbations are spread over the threads.
+    /// plain loop; only the perturbations are spread over the threads, and the other parameters are packed once.
     pub fn differences(&self, network: &Network, param: usize, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
         let weights: Vec<f32> = host::<f32>(&network.params[param])?.to_vec();
         let shape = network.params[param].dims().to_vec();
+        let packed: Vec<_> = (0..network.params.len()).map(|p| (p != param).then(Packed::default)).collect();
         let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
             let mut perturbed = weights.clone();
             perturbed[index] = perturb(perturbed[index], delta);
             scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
-            self.loss(scratch)
+            self.loss(scratch, &packed)
         };
         let difference = |scratch: &mut Network, index: &usize| {
             Ok((loss_at(scratch, *index, epsilon)? - loss_at(scratch, *index, -epsilon)?) / (2.0 * epsilon))

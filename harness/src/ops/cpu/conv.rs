@@ -11,7 +11,9 @@ mod table;
 mod winograd;
 
 use super::super::{ConvShape, Input, pad8};
+use super::parallel::Aligned;
 use super::{pool, simd};
+use std::sync::OnceLock;
 
 /// Above this share of set bits the weight's gradient is faster as a dense one.
 const DENSE_ABOVE: f64 = 0.7;
@@ -52,18 +54,46 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     }
 }
 
+/// A weight in the orders in which the forward's paths read it, each made when a pass first takes that path: for passes
+/// that share the weight and the map's height and width.
+#[derive(Default)]
+pub struct Packed {
+    lists: OnceLock<Aligned>,
+    tables: OnceLock<Aligned>,
+    dense: OnceLock<Vec<Aligned>>,
+}
+
+/// The cell's value, made by `make` if there is none.
+fn made<T>(cell: &OnceLock<T>, make: impl Fn() -> T) -> &T {
+    loop {
+        if let Some(value) = cell.get() {
+            return value;
+        }
+        // Not `get_or_init`: `make` runs on the pool, whose threads may come here again before it ends.
+        let _ = cell.set(make());
+    }
+}
+
 /// The convolution of `x` with the OIHW `weight`, into the padded map `out`.
 ///
 /// # Panics
 /// If a slice has not the length that `s` asks for (here and below).
 pub fn forward(s: &ConvShape, x: Input, weight: &[f32], out: &mut [f32]) {
+    forward_packed(s, x, weight, &Packed::default(), out);
+}
+
+/// [`forward`] with a weight that other passes use too. The same bits.
+pub fn forward_packed(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: &mut [f32]) {
     check(s, Some(&x), weight.len(), out.len());
-    let dense = |out| dense::run(&dense::Problem::forward(s).trimmed(), x, weight, out, false);
+    let dense = |out| {
+        let problem = dense::Problem::forward(s).trimmed();
+        dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
+    };
     match x {
         Input::Map(_) => dense(out),
         Input::Spikes(spikes) => match path(s, density(s, spikes)) {
-            Path::Lists => event::forward(s, spikes, weight, out),
-            Path::Tables => table::forward(s, spikes, weight, out),
+            Path::Lists => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, weight)), out),
+            Path::Tables => table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::table(s, weight)), out),
             Path::Dense => dense(out),
         },
     }
@@ -88,7 +118,8 @@ pub fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f3
     if winograd::pays(s) {
         return winograd::grad_input(s, weight, grad_out, out, accumulate);
     }
-    dense::run(&dense::Problem::grad_input(s).trimmed(), Input::Map(grad_out), weight, out, accumulate);
+    let problem = dense::Problem::grad_input(s).trimmed();
+    dense::run(&problem, Input::Map(grad_out), &dense::pack(&problem, weight), out, accumulate);
 }
 
 /// The share of set bits.

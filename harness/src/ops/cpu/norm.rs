@@ -27,7 +27,7 @@ pub fn statistics(map: &[f32], channels: usize) -> Statistics {
     let (each, n) = chunks(rows, channels);
     let sums = map_tiles(n, map.len(), |chunk| {
         let rows = &map[chunk * each * channels..rows.min((chunk + 1) * each) * channels];
-        simd::run(Moments { rows, channels }, 8)
+        simd::run(Moments { rows, channels }, channels)
     });
     let mut total = vec![0.0; 2 * channels];
     for sum in &sums {
@@ -52,21 +52,38 @@ impl Kernel for Moments<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Vec<f64> {
         let mut sums = vec![0.0; 2 * self.channels];
-        let (first, second) = sums.split_at_mut(self.channels);
-        for c in (0..self.channels).step_by(8) {
-            let (mut a, mut b) = ([0.0f64; 8], [0.0f64; 8]);
-            for row in self.rows.chunks_exact(self.channels) {
-                let x: &[f32; 8] = row[c..].first_chunk().expect("channels are padded to 8");
-                for k in 0..8 {
-                    let x = f64::from(x[k]);
-                    a[k] += x;
-                    b[k] += x * x;
-                }
-            }
-            first[c..c + 8].copy_from_slice(&a);
-            second[c..c + 8].copy_from_slice(&b);
+        let mut done = 0;
+        // Several channels side by side: a sum waits four cycles for the one before.
+        while done + 32 <= self.channels {
+            self.sum::<32>(done, &mut sums);
+            done += 32;
+        }
+        while done + 16 <= self.channels {
+            self.sum::<16>(done, &mut sums);
+            done += 16;
+        }
+        if done < self.channels {
+            self.sum::<8>(done, &mut sums);
         }
         sums
+    }
+}
+
+impl Moments<'_> {
+    /// Those of `N` channels from `first` on.
+    #[inline(always)]
+    fn sum<const N: usize>(&self, first: usize, sums: &mut [f64]) {
+        let (mut a, mut b) = ([0.0f64; N], [0.0f64; N]);
+        for row in self.rows.chunks_exact(self.channels) {
+            let x: &[f32; N] = row[first..].first_chunk().expect("channels are padded to 8");
+            for k in 0..N {
+                let x = f64::from(x[k]);
+                a[k] += x;
+                b[k] += x * x;
+            }
+        }
+        sums[first..first + N].copy_from_slice(&a);
+        sums[self.channels + first..][..N].copy_from_slice(&b);
     }
 }
 

@@ -108,6 +108,11 @@ impl<'s> Problem<'s> {
         self
     }
 
+    /// Blocks of destination channels.
+    fn blocks(&self) -> Vec<(usize, usize)> {
+        blocks(self.dst.channels, if simd::level() == Level::Avx512 { 32 } else { 16 })
+    }
+
     /// The largest grid of a class.
     pub(super) fn grid(&self) -> (usize, usize) {
         self.classes[0].grid
@@ -149,7 +154,8 @@ pub(super) fn slices(taps: usize, channels: usize, width: usize) -> Vec<Slice> {
 }
 
 /// `[block][channel chunk of 64][tap][channel][width]` for every class.
-fn pack(p: &Problem, weight: &[f32], blocks: &[(usize, usize)]) -> Vec<Aligned> {
+pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
+    let blocks = p.blocks();
     let weights = if p.transposed { Weights::transposed(p.s, weight) } else { Weights::forward(p.s, weight) };
     let pack_class = |class: &Class| {
         let taps: Vec<usize> = class.taps.iter().map(|t| t.2).collect();
@@ -171,11 +177,9 @@ fn pack(p: &Problem, weight: &[f32], blocks: &[(usize, usize)]) -> Vec<Aligned> 
     p.classes.iter().map(pack_class).collect()
 }
 
-/// Runs the convolution; `accumulate` adds to `out`.
-pub(super) fn run(p: &Problem, x: Input, weight: &[f32], out: &mut [f32], accumulate: bool) {
-    let widest = if simd::level() == Level::Avx512 { 32 } else { 16 };
-    let blocks = blocks(p.dst.channels, widest);
-    let packed = pack(p, weight, &blocks);
+/// Runs the convolution with its packed weight; `accumulate` adds to `out`.
+pub(super) fn run(p: &Problem, x: Input, packed: &[Aligned], out: &mut [f32], accumulate: bool) {
+    let blocks = p.blocks();
     let (height, width) = p.grid();
     let rows = (BAND_PIXELS / width).clamp(1, height);
     let images = if rows == height { (BAND_PIXELS / (width * height)).clamp(1, p.s.images) } else { 1 };
@@ -193,7 +197,7 @@ pub(super) fn run(p: &Problem, x: Input, weight: &[f32], out: &mut [f32], accumu
         let band = p.band(image.clone(), row.clone());
         scratch(band.len(p.src), |buffer| {
             band.fill(x, p.src, buffer);
-            for (class, packed) in p.classes.iter().zip(&packed) {
+            for (class, packed) in p.classes.iter().zip(packed) {
                 run_class(p, class, packed, (&band, buffer), row.clone(), mine, target, accumulate);
             }
         });

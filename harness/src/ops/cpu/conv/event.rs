@@ -12,16 +12,22 @@ const GROUP_PIXELS: usize = 512;
 /// Bytes of the weights of three taps that stay in the first-level cache.
 const SLICE: usize = 48 << 10;
 
-/// The convolution of bit-packed spikes with the OIHW `weight`.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], weight: &[f32], out: &mut [f32]) {
+/// Blocks of output and of input channels: (first, count).
+type Blocks = Vec<(usize, usize)>;
+
+fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
     let wide = simd::level() == Level::Avx512;
     let out_blocks = blocks(out_channels(s), if wide { 128 } else { 64 });
     // CPUs with AVX-512 have 48 KB, others 32.
     let slice = if wide { SLICE } else { SLICE / 2 };
     let in_block = if 3 * 64 * out_blocks[0].1 * 4 <= slice { 64 } else { 32 };
-    let in_blocks: Vec<(usize, usize)> =
-        (0..pad8(s.c_in)).step_by(in_block).map(|c| (c, in_block.min(pad8(s.c_in) - c))).collect();
-    let packed = pack(s, weight, &in_blocks, &out_blocks);
+    let in_blocks = (0..pad8(s.c_in)).step_by(in_block).map(|c| (c, in_block.min(pad8(s.c_in) - c))).collect();
+    (out_blocks, in_blocks)
+}
+
+/// The convolution of bit-packed spikes with a weight from [`pack`].
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], out: &mut [f32]) {
+    let (out_blocks, in_blocks) = channel_blocks(s);
     let out_pixels = s.out_height() * s.out_width();
     let images = (GROUP_PIXELS / out_pixels).clamp(1, s.images);
     let groups = s.images.div_ceil(images);
@@ -49,8 +55,9 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], weight: &[f32], out: &mut [f
     });
 }
 
-/// `[out block][in block][kernel row][kernel column][in channel][width]`.
-fn pack(s: &ConvShape, weight: &[f32], in_blocks: &[(usize, usize)], out_blocks: &[(usize, usize)]) -> Aligned {
+/// The OIHW `weight` as `[out block][in block][kernel row][kernel column][in channel][width]`.
+pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
+    let (out_blocks, in_blocks) = channel_blocks(s);
     let weights = Weights::forward(s, weight);
     let taps: Vec<usize> = (0..s.kernel * s.kernel).collect();
     let mut packed = Aligned::zeros(taps.len() * pad8(s.c_in) * out_channels(s));

@@ -14,10 +14,14 @@ const GROUP_PIXELS: usize = 512;
 /// Pixel lists are padded to a multiple of every register tile.
 const PIXELS_STEP: usize = 8;
 
-/// The convolution of bit-packed spikes with the OIHW `weight`.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], weight: &[f32], out: &mut [f32]) {
-    let blocks = blocks(out_channels(s), if simd::level() == Level::Avx512 { 64 } else { 32 });
-    let table = table(s, weight, &blocks);
+/// Blocks of output channels.
+fn out_blocks(s: &ConvShape) -> Vec<(usize, usize)> {
+    blocks(out_channels(s), if simd::level() == Level::Avx512 { 64 } else { 32 })
+}
+
+/// The convolution of bit-packed spikes with the weight whose [`table()`] is given.
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], out: &mut [f32]) {
+    let blocks = out_blocks(s);
     let (height, width) = (s.out_height(), s.out_width());
     let rows = (GROUP_PIXELS / width).clamp(1, height);
     let images = if rows == height { (GROUP_PIXELS / (width * height)).clamp(1, s.images) } else { 1 };
@@ -58,8 +62,9 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], weight: &[f32], out: &mut [f
     });
 }
 
-/// `[block][tap][byte of channels][low, high four][subset of 16][width]`.
-fn table(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
+/// The sums of the OIHW `weight`, `[block][tap][byte of channels][low, high four][subset of 16][width]`.
+pub(super) fn table(s: &ConvShape, weight: &[f32]) -> Aligned {
+    let blocks = out_blocks(s);
     let weights = Weights::forward(s, weight);
     let (taps, channels) = (s.kernel * s.kernel, pad8(s.c_in));
     let mut table = Aligned::zeros(taps * channels * 4 * out_channels(s));
