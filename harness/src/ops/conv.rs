@@ -24,12 +24,8 @@ fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
 pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, packed: Option<&Packed>) -> Result<Activation> {
     let s = shape(c, x);
     let dims = (s.images, s.out_height(), s.out_width(), pad8(c.c_out));
-    let mut out = vec![0f32; s.out_len()];
-    let weight = host::<f32>(weight)?;
-    with_input(x, |input| match packed {
-        Some(packed) => cpu::conv::forward_packed(&s, input, &weight, packed, &mut out),
-        None => cpu::conv::forward(&s, input, &weight, &mut out),
-    })?;
+    let (weight, own) = (host::<f32>(weight)?, Packed::default());
+    let out = with_input(x, |input| cpu::conv::forward_packed(&s, input, &weight, packed.unwrap_or(&own)))?;
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_out })
 }
 
@@ -57,8 +53,7 @@ pub fn grad_input(
         modify(&to.tensor, |out| cpu::conv::grad_input(&s, &weight, &grad_out, out, true))?;
         return Ok(to);
     }
-    let mut out = vec![0f32; s.in_len()];
-    cpu::conv::grad_input(&s, &weight, &grad_out, &mut out, false);
+    let out = cpu::conv::new_grad_input(&s, &weight, &grad_out);
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_in })
 }
 

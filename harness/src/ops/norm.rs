@@ -1,7 +1,7 @@
 //! Batch norm and tdBN over (T, B, H, W), folded into an affine function that the neuron applies.
 
 use super::activation::{Activation, host, modify};
-use super::cpu::norm::{Coefficients, norm_backward, norm_backward_to};
+use super::cpu::norm::{Coefficients, new_norm_backward, norm_backward};
 use super::{cpu, pad8};
 use crate::model::network::{NORM_EPSILON, Normed, Running};
 use candle_core::{Device, Result, Tensor};
@@ -93,8 +93,7 @@ pub fn backward(
             current
         }
         Current::Kept(current) => {
-            let mut out = vec![0f32; values.len()];
-            norm_backward_to(&coefficients, &values, &host::<f32>(&current.tensor)?, &mut out);
+            let out = new_norm_backward(&coefficients, &values, &host::<f32>(&current.tensor)?);
             Activation { tensor: Tensor::from_vec(out, map.tensor.dims(), &Device::Cpu)?, ..*current }
         }
     };

@@ -11,7 +11,7 @@ mod table;
 mod winograd;
 
 use super::super::{ConvShape, Input, pad8};
-use super::parallel::Aligned;
+use super::parallel::{Aligned, Shared, written};
 use super::{pool, simd};
 use std::sync::OnceLock;
 
@@ -79,22 +79,29 @@ fn made<T>(cell: &OnceLock<T>, make: impl Fn() -> T) -> &T {
 /// # Panics
 /// If a slice has not the length that `s` asks for (here and below).
 pub fn forward(s: &ConvShape, x: Input, weight: &[f32], out: &mut [f32]) {
-    forward_packed(s, x, weight, &Packed::default(), out);
+    assert_eq!(out.len(), s.out_len(), "the output's length does not fit {s:?}");
+    forward_to(s, x, weight, &Packed::default(), Shared::new(out));
 }
 
-/// [`forward`] with a weight that other passes use too. The same bits.
-pub fn forward_packed(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: &mut [f32]) {
-    check(s, Some(&x), weight.len(), out.len());
-    let dense = |out| {
+/// [`forward`] to a new map, with a weight that other passes may use too. The same bits.
+pub fn forward_packed(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed) -> Vec<f32> {
+    // SAFETY: a convolution writes each channel of each pixel, padding included.
+    unsafe { written(s.out_len(), |out| forward_to(s, x, weight, packed, out)) }
+}
+
+/// `out` has room for the output (here and below).
+fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Shared<f32>) {
+    check(s, Some(&x), weight.len(), s.out_len());
+    let dense = || {
         let problem = dense::Problem::forward(s).trimmed();
         dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
     };
     match x {
-        Input::Map(_) => dense(out),
+        Input::Map(_) => dense(),
         Input::Spikes(spikes) => match path(s, density(s, spikes)) {
             Path::Lists => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, weight)), out),
             Path::Tables => table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::table(s, weight)), out),
-            Path::Dense => dense(out),
+            Path::Dense => dense(),
         },
     }
 }
@@ -113,8 +120,18 @@ pub fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
 
 /// The gradient of the input map, written to `out`, or added to it if `accumulate`.
 pub fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f32], accumulate: bool) {
-    check(s, None, weight.len(), grad_out.len());
     assert_eq!(out.len(), s.in_len(), "the input's gradient has the input's shape {s:?}");
+    grad_input_to(s, weight, grad_out, Shared::new(out), accumulate);
+}
+
+/// [`grad_input`] as a new map.
+pub fn new_grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32]) -> Vec<f32> {
+    // SAFETY: every pixel of the input belongs to a tile or a class, and each of these writes all its channels.
+    unsafe { written(s.in_len(), |out| grad_input_to(s, weight, grad_out, out, false)) }
+}
+
+fn grad_input_to(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: Shared<f32>, accumulate: bool) {
+    check(s, None, weight.len(), grad_out.len());
     if winograd::pays(s) {
         return winograd::grad_input(s, weight, grad_out, out, accumulate);
     }

@@ -1,6 +1,6 @@
 //! Batch normalisation's statistics and backward pass; its forward is folded into the LIF kernel as a scale and a shift.
 
-use super::parallel::{Shared, map_tiles, tiles};
+use super::parallel::{Shared, map_tiles, tiles, written};
 use super::simd::{self, Kernel, Simd};
 
 /// Floats of a chunk: sums are taken chunk by chunk, so that they do not depend on the threads.
@@ -107,16 +107,16 @@ pub fn norm_backward(k: &Coefficients, map: &[f32], grad: &mut [f32]) {
     affine(k, map, target, target, grad.len());
 }
 
-/// The same, to `out`.
-pub fn norm_backward_to(k: &Coefficients, map: &[f32], grad: &[f32], out: &mut [f32]) {
-    assert_eq!(grad.len(), out.len(), "the gradients have the map's shape");
-    affine(k, map, Shared::reading(grad), Shared::new(out), grad.len());
+/// The same as a new map.
+pub fn new_norm_backward(k: &Coefficients, map: &[f32], grad: &[f32]) -> Vec<f32> {
+    // SAFETY: the chunks are all rows.
+    unsafe { written(grad.len(), |out| affine(k, map, Shared::reading(grad), out, grad.len())) }
 }
 
 fn affine(k: &Coefficients, map: &[f32], grad: Shared<f32>, out: Shared<f32>, len: usize) {
     let channels = k.k1.len();
     assert!(k.k2.len() == channels && k.k3.len() == channels, "three coefficients a channel");
-    assert!(channels.is_multiple_of(8) && map.len() == len, "the gradient has the map's shape");
+    assert!(map.len() == len && channels.is_multiple_of(8) && len.is_multiple_of(channels), "whole rows of one shape");
     let rows = len / channels;
     let (each, n) = chunks(rows, channels);
     tiles(n, len, |chunk| {

@@ -38,6 +38,11 @@ impl<T> Shared<T> {
         Self(slice.as_mut_ptr())
     }
 
+    /// Memory that has no values yet: to be written before it is read, and not through `slice`.
+    fn spare(memory: &mut [std::mem::MaybeUninit<T>]) -> Self {
+        Self(memory.as_mut_ptr().cast())
+    }
+
     /// For reading only.
     pub(super) fn reading(slice: &[T]) -> Self {
         Self(slice.as_ptr().cast_mut())
@@ -56,6 +61,18 @@ impl<T> Shared<T> {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
+}
+
+/// `len` floats that `write` writes, each of them: zeroing a map first costs as much as a pass over it.
+///
+/// # Safety
+/// `write` writes all `len` floats.
+pub(super) unsafe fn written(len: usize, write: impl FnOnce(Shared<f32>)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    write(Shared::spare(&mut values.spare_capacity_mut()[..len]));
+    // SAFETY: there is room for `len`, and the caller says that they are written.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// One cache line; vectors of it give memory in which no vector load crosses a line.

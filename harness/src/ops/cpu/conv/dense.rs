@@ -178,7 +178,7 @@ pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
 }
 
 /// Runs the convolution with its packed weight; `accumulate` adds to `out`.
-pub(super) fn run(p: &Problem, x: Input, packed: &[Aligned], out: &mut [f32], accumulate: bool) {
+pub(super) fn run(p: &Problem, x: Input, packed: &[Aligned], target: Shared<f32>, accumulate: bool) {
     let blocks = p.blocks();
     let (height, width) = p.grid();
     let rows = (BAND_PIXELS / width).clamp(1, height);
@@ -187,7 +187,6 @@ pub(super) fn run(p: &Problem, x: Input, packed: &[Aligned], out: &mut [f32], ac
     // Few tiles: cut the channels too.
     let parts = (16 / (bands * groups)).clamp(1, blocks.len());
     let per_part = blocks.len().div_ceil(parts);
-    let target = Shared::new(out);
     tiles(bands * groups * parts, p.s.macs(), |tile| {
         let (tile, part) = (tile / parts, tile % parts);
         let (g, b) = (tile / bands, tile % bands);
@@ -232,8 +231,8 @@ fn run_class(
         if !accumulate {
             for pixel in &pixels {
                 for &(start, width) in blocks {
-                    // SAFETY: this tile owns these channels of this pixel of `out`.
-                    unsafe { target.slice(pixel.to + start, width) }.fill(0.0);
+                    // SAFETY: this tile owns these channels of this pixel.
+                    unsafe { target.at(pixel.to + start).write_bytes(0, width) };
                 }
             }
         }

@@ -26,7 +26,7 @@ fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
 }
 
 /// The convolution of bit-packed spikes with a weight from [`pack`].
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], out: &mut [f32]) {
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], target: Shared<f32>) {
     let (out_blocks, in_blocks) = channel_blocks(s);
     let out_pixels = s.out_height() * s.out_width();
     let images = (GROUP_PIXELS / out_pixels).clamp(1, s.images);
@@ -38,7 +38,6 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], out: &mut [f
             |&(start, count): &(usize, usize)| RowLists::build(spikes, s.width, pad8(s.c_in) / 8, start / 8, count / 8);
         in_blocks.iter().map(block).collect::<Vec<_>>()
     });
-    let target = Shared::new(out);
     tiles(groups * out_blocks.len(), s.macs() / 4, |tile| {
         // Neighbouring tiles share weights, not lists: the weights are larger.
         let (block, g) = (tile / groups, tile % groups);

@@ -89,39 +89,35 @@ fn channel_lists(
     spikes: &[u8],
 ) -> ChannelLists {
     let bytes = pad8(s.c_in) / 8;
-    let rows = rows.start..rows.end.min(class.grid.0);
-    let capacity = band.images.len() * rows.len() * class.grid.1 + 8;
-    let mut loose = vec![0u16; bytes * 8 * capacity];
-    let mut lengths = vec![0usize; bytes * 8];
+    // Each pixel's spikes, and its place in the padded gradient.
+    let (mut sources, mut places) = (Vec::new(), Vec::new());
     if !class.taps.is_empty() {
         for (k, image) in band.images.clone().enumerate() {
-            for i in rows.clone() {
-                let y = i * s.stride + class.first.0;
-                let line = &spikes[(image * s.height + y) * s.width * bytes..][..s.width * bytes];
+            for i in rows.start..rows.end.min(class.grid.0) {
+                let line = (image * s.height + i * s.stride + class.first.0) * s.width + class.first.1;
                 let base = (k * band.rows + i - rows.start) * band.columns;
-                for j in (0..class.grid.1).step_by(8) {
-                    let eight = 8.min(class.grid.1 - j);
-                    for m in 0..bytes {
-                        let mut word = 0u64;
-                        for p in 0..eight {
-                            let x = (j + p) * s.stride + class.first.1;
-                            word |= u64::from(line[x * bytes + m]) << (8 * p);
-                        }
-                        for (c, byte) in transpose8(word).to_le_bytes().into_iter().enumerate() {
-                            let c = 8 * m + c;
-                            let at = c * capacity + lengths[c];
-                            lengths[c] += append(byte, (base + j) as u16, &mut loose[at..]);
-                        }
-                    }
-                }
+                sources.extend((0..class.grid.1).map(|j| (line + j * s.stride) * bytes));
+                places.extend((0..class.grid.1).map(|j| (base + j) as u16));
             }
         }
     }
-    let mut entries = Vec::with_capacity(lengths.iter().sum());
-    let mut starts = vec![0];
-    for (list, length) in loose.chunks_exact(capacity).zip(lengths) {
-        entries.extend_from_slice(&list[..length]);
-        starts.push(entries.len() as u32);
+    // Eight channels at a time, eight pixels at a time, whatever row they lie in: small maps have short rows.
+    let capacity = sources.len().next_multiple_of(8) + 8;
+    let mut pixels = vec![0u16; 8 * capacity];
+    let (mut entries, mut starts) = (Vec::new(), vec![0]);
+    for m in 0..bytes {
+        let mut lengths = [0; 8];
+        for (group, sources) in sources.chunks(8).enumerate() {
+            let bits = |(p, source): (usize, &usize)| u64::from(spikes[source + m]) << (8 * p);
+            let word = sources.iter().enumerate().map(bits).fold(0, |word, bits| word | bits);
+            for (c, byte) in transpose8(word).to_le_bytes().into_iter().enumerate() {
+                lengths[c] += append(byte, (8 * group) as u16, &mut pixels[c * capacity + lengths[c]..]);
+            }
+        }
+        for (pixels, length) in pixels.chunks_exact(capacity).zip(lengths) {
+            entries.extend(pixels[..length].iter().map(|&pixel| places[pixel as usize]));
+            starts.push(entries.len() as u32);
+        }
     }
     ChannelLists { entries, starts }
 }

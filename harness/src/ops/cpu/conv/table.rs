@@ -20,7 +20,7 @@ fn out_blocks(s: &ConvShape) -> Vec<(usize, usize)> {
 }
 
 /// The convolution of bit-packed spikes with the weight whose [`table()`] is given.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], out: &mut [f32]) {
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], target: Shared<f32>) {
     let blocks = out_blocks(s);
     let (height, width) = (s.out_height(), s.out_width());
     let rows = (GROUP_PIXELS / width).clamp(1, height);
@@ -28,7 +28,6 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], out: &mut [f3
     let (bands, groups) = (height.div_ceil(rows), s.images.div_ceil(images));
     let problem = Problem::forward(s);
     let bytes = pad8(s.c_in) / 8;
-    let target = Shared::new(out);
     tiles(bands * groups * blocks.len(), s.macs() / 4, |tile| {
         let (block, tile) = (tile / (bands * groups), tile % (bands * groups));
         let (start, block_width) = blocks[block];

@@ -40,13 +40,13 @@ impl Tiles<'_> {
     }
 }
 
-/// The gradient of the input, written to `out`, or added to it if `accumulate`.
-pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: &mut [f32], accumulate: bool) {
+/// The gradient of the input, written to `target`, or added to it if `accumulate`.
+pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], target: Shared<f32>, accumulate: bool) {
     let wide = simd::level() == Level::Avx512;
     let blocks = blocks(pad8(s.c_in), if wide { 32 } else { 16 });
     let packed = pack(s, weight, &blocks);
     let grid = Tiles { s, across: s.width.div_ceil(4), down: s.height.div_ceil(4) };
-    let job = Job { grid, blocks: &blocks, packed: &packed, grad_out, target: Shared::new(out), accumulate };
+    let job = Job { grid, blocks: &blocks, packed: &packed, grad_out, target, accumulate };
     if s.c_in * s.c_out <= SMALL_WEIGHT {
         job.by_tiles(if wide { 48 } else { 24 });
     } else {
