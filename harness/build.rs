@@ -1,10 +1,15 @@
 //! Records where the binary comes from: the revision and the compiler, for every row.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-changed=../.git/HEAD");
-    println!("cargo:rerun-if-changed=../.git/index");
+    // A commit and a change of the sources, which are compiled anew in any case; not the index, which `git add` touches.
+    for path in ["../.git/logs/HEAD", "src", "../methods/src", "../report/src", "../suites"] {
+        if Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     for (name, value) in [
         ("HARNESS_RUSTC", output(Command::new(rustc).arg("--version"))),
