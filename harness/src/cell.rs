@@ -21,7 +21,7 @@ const LONGEST_ID: usize = 200;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CellConfig {
-    /// See [`RECIPE_VERSION`].
+    /// Raised whenever the same cell would give other numbers than before.
     pub recipe_version: u32,
     /// Data set, split, augmentation, with its declared checksums.
     pub protocol_id: String,

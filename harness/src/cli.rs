@@ -141,7 +141,7 @@ pub struct Selection {
 pub struct SuiteArgs {
     /// Name of the suite; `harness list suites` shows them.
     pub name: String,
-    /// Result folder [default: results/<suite>].
+    /// Result folder; `results/SUITE` unless said.
     #[arg(long, short)]
     pub out: Option<PathBuf>,
     /// The folder that holds data sets.
@@ -305,7 +305,7 @@ pub struct DatasetArgs {
 /// `harness eval`.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
-    /// A finished cell's folder, results/<suite>/cells/<cell>.
+    /// A finished cell's folder, `results/SUITE/cells/CELL`.
     pub cell: PathBuf,
     /// The folder that holds data sets.
     #[arg(long, env = "HARNESS_DATA_DIR")]

@@ -14,7 +14,7 @@ pub enum Architecture {
     #[value(name = "resnet18-plain")]
     #[serde(rename = "resnet18-plain")]
     Resnet18Plain,
-    /// `resnet18` with blocks [3,4,6,3] and the 7×7 ImageNet stem.
+    /// `resnet18` with blocks `[3,4,6,3]` and the 7×7 ImageNet stem.
     Resnet34,
     /// VGG-16 with batch norm and average pooling, one fully connected layer.
     Vgg16,
