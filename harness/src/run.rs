@@ -193,10 +193,9 @@ fn one(
             ));
         }
         Ok(Ended::Finished(state, evaluation)) => {
-            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
             let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
             if request.audit {
-                add_audit(cell, &state, &dataset, &mut result)?;
+                add_audit(cell, &state, &dataset, &request.interrupt, &mut result)?;
             }
             // The checkpoints go last: a kill anywhere here costs the evaluation, not the training.
             let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
@@ -205,6 +204,7 @@ fn one(
                 store.commit(&cell.id, &result)?;
             }
             checkpoints.forget()?;
+            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
             outcome.trained += 1;
             return Ok(true);
         }
@@ -411,11 +411,17 @@ fn finished(cell: &Cell, mut record: Record, state: &State, test: &Evaluation, d
 }
 
 /// Adds gradient fidelity and membranes to a spiking cell's result.
-fn add_audit(cell: &Cell, state: &State, dataset: &Arc<dyn Dataset>, result: &mut CellResult) -> Result<()> {
+fn add_audit(
+    cell: &Cell,
+    state: &State,
+    dataset: &Arc<dyn Dataset>,
+    interrupt: &Interrupt,
+    result: &mut CellResult,
+) -> Result<()> {
     let Some(method) = &cell.config.method else { return Ok(()) };
     let surrogate =
         state.progress.temperature.and_then(|b| method.surrogate.with_temperature(b)).unwrap_or(method.surrogate);
-    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate)?;
+    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate, interrupt)?;
     for layer in &mut result.layers {
         let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
         layer.active_gradient_share = share.and_then(|(_, share)| *share);
