@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn only_what_is_left_is_cut_and_a_queued_parent_is_waited_for() {
         let cells = suite();
-        let of = |method: &'static str| cells.iter().filter(move |cell| cell.method_name() == method && cell.config.seed == 0);
+        let of = |method: &'static str| {
+            cells.iter().filter(move |cell| cell.method_name() == method && cell.config.seed == 0)
+        };
         // The ANN is done: one chain is one task that waits for nothing.
         let left: Vec<&Cell> = of("dspike").collect();
         assert_eq!(

@@ -18,8 +18,7 @@ impl Cluster {
     /// `None`, with a line that says so, where there is no Slurm or this is not root.
     fn start(max_array_size: usize, test: &str) -> Option<Self> {
         static STARTED: AtomicU16 = AtomicU16::new(0);
-        let there =
-            |tool: &str| Command::new(tool).arg("-V").output().is_ok();
+        let there = |tool: &str| Command::new(tool).arg("-V").output().is_ok();
         let root = text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0";
         if !root || !["munged", "slurmctld", "slurmd", "sbatch"].into_iter().all(there) {
             println!("{test}: skipped, it needs root and Debian's slurm-wlm and munge");
@@ -45,9 +44,9 @@ impl Cluster {
         Command::new(program).args(words).env("SLURM_CONF", self.conf()).output().unwrap()
     }
 
-    /// Jobs in the queue: `JOB_INDEX STATE NODE NAME`.
-    fn queue(&self) -> Vec<[String; 4]> {
-        let output = self.say("squeue", &["--noheader", "--array", "--format", "%i|%T|%N|%j"]);
+    /// Tasks in the queue: `JOB_INDEX`, state, node, name, reason.
+    fn queue(&self) -> Vec<[String; 5]> {
+        let output = self.say("squeue", &["--noheader", "--array", "--format", "%i|%T|%N|%j|%r"]);
         let fields = |line: &str| line.split('|').map(str::to_string).collect::<Vec<_>>().try_into().unwrap();
         text(&output.stdout).lines().map(fields).collect()
     }
@@ -57,13 +56,28 @@ impl Cluster {
         let started = Instant::now();
         while !until() {
             assert!(started.elapsed() < Duration::from_secs(most), "{what} after {most} s; queue: {:?}", self.queue());
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(200)); // asking costs the controller, too
         }
     }
 
     #[track_caller]
     fn drain(&self, most: u64) {
         self.wait("the queue is not empty", most, || self.queue().is_empty() && self.up());
+    }
+
+    /// As `drain`, and does what an administrator does after a crash: a controller that starts from an old state starts
+    /// tasks a second time and gives numbers out again; nodes refuse them, and are drained, and the tasks are held.
+    #[track_caller]
+    fn recover(&self, most: u64) {
+        self.wait("the queue is not empty", most, || {
+            let drained = self.say("sinfo", &["--noheader", "--states=drain,down", "--format=%N"]).stdout;
+            if !drained.is_empty() {
+                self.say("scontrol", &["update", "nodename=ALL", "state=resume"]);
+            }
+            let held = self.queue().into_iter().filter(|job| job[4].contains("held")).map(|job| job[0].clone());
+            held.for_each(|job| drop(self.say("scontrol", &["release", &job])));
+            self.queue().is_empty() && self.up()
+        });
     }
 
     fn up(&self) -> bool {
@@ -123,7 +137,7 @@ impl Site<'_> {
 
     /// Waits until a task trains, `epochs` far; its index in the queue, its node and its process.
     #[track_caller]
-    fn training(&self, epochs: usize) -> ([String; 4], u32) {
+    fn training(&self, epochs: usize) -> ([String; 5], u32) {
         let mark = format!("  epoch {epochs}/");
         self.1.wait("no task trains", 20, || self.logs().values().any(|log| log.contains(&mark)));
         let log = self.logs().into_iter().find(|(_, log)| log.contains(&mark)).unwrap().0;
@@ -292,7 +306,7 @@ fn a_lost_nodes_task_runs_on_another() {
 }
 
 #[test]
-fn a_controller_killed_just_after_the_start_and_a_second_launch_change_nothing() {
+fn a_controller_killed_just_after_the_start_changes_nothing() {
     let Some(cluster) = Cluster::start(1001, "a_controller_killed") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);
     site.submit(&[]);
@@ -300,20 +314,16 @@ fn a_controller_killed_just_after_the_start_and_a_second_launch_change_nothing()
     signal(pid_in(&cluster.0.path().join("run/slurmctld.pid")), "KILL");
     let output = Command::new(SCRIPT).args(["controller", cluster.dir()]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    // It may have started tasks a second time, drained their nodes, and held them.
-    cluster.wait("the queue is not empty", 80, || {
-        cluster.say("scontrol", &["update", "nodename=ALL", "state=resume"]);
-        let held = cluster.queue().into_iter().filter(|job| job[1] == "PENDING").map(|job| job[0].clone());
-        held.for_each(|job| drop(cluster.say("scontrol", &["release", &job])));
-        std::thread::sleep(Duration::from_millis(500));
-        cluster.queue().is_empty() && cluster.up()
-    });
-    // Or it forgot jobs whose numbers it had given out: the same command submits what is missing.
+    cluster.recover(60);
+    // It may have forgotten jobs whose numbers it had given out: the same command submits what is missing.
     site.submit(&[]);
-    cluster.drain(80);
+    cluster.recover(60);
     site.assert_equals_local();
+}
 
-    // The same lists submitted by hand while they run: the second tasks find the cells taken, and wait.
+#[test]
+fn tasks_launched_twice_train_each_cell_once() {
+    let Some(cluster) = Cluster::start(1001, "tasks_launched_twice") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);
     site.submit(&[]);
     let (job, _) = site.training(3);
@@ -323,8 +333,10 @@ fn a_controller_killed_just_after_the_start_and_a_second_launch_change_nothing()
     let chdir = format!("--chdir={}", site.0.path().display());
     let mut second = Command::new("sbatch");
     second.args(["--array=0-1", &name, &log, &chdir]).arg(script).env("HARNESS_REQUEUE_SECONDS", "1");
-    assert!(second.env("SLURM_CONF", cluster.conf()).status().unwrap().success());
-    cluster.drain(80);
+    assert!(second.env("SLURM_CONF", cluster.conf()).output().unwrap().status.success());
+    // They find the cells taken, and wait.
+    cluster.wait("the second tasks were not refused", 20, || site.said("held by another process") > 0);
+    cluster.drain(60);
     site.assert_equals_local();
     assert_eq!(site.said("  done: "), 10);
 }
