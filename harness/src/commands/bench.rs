@@ -1,5 +1,6 @@
 //! `harness bench`: one JSON line a measurement, on synthetic standard-normal images.
 
+use crate::budget::measure;
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::data::bench as data_bench;
 use crate::data::frames::Framing;
@@ -32,6 +33,7 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
         BenchCommand::Step(args) => step(&Bench::new(args)?)?,
         BenchCommand::Eval(args) => eval(&Bench::new(args)?)?,
         BenchCommand::Fdg { bench, weights } => fdg(&Bench::new(bench)?, *weights)?,
+        BenchCommand::Cell { config } => measure::of_file(config)?,
         BenchCommand::Data { suite, data_dir, augment, workers, seconds, recordings, .. } => {
             let duration = Duration::try_from_secs_f64(*seconds)
                 .map_err(|error| exit::usage(format!("--seconds {seconds}: {error}")))?;

@@ -8,7 +8,7 @@ use crate::data;
 use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
 use crate::plan;
-use crate::run::{self, Request};
+use crate::run::{self, Request, Rows};
 use crate::store::Store;
 use crate::suite::Suite;
 use crate::train::evaluate::{evaluate, test_split};
@@ -62,6 +62,7 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             fresh: false,
             retry: false,
             audit: false,
+            rows: Rows::Now,
             interrupt: interrupt.clone(),
         };
         let outcome = run::run(&mut request)?;
