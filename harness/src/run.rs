@@ -2,6 +2,7 @@
 
 use crate::cell::{Cell, in_chain};
 use crate::data::{self, Dataset};
+use crate::device::{self, Description};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::exit::{self, Code};
 use crate::lock::Lock;
@@ -13,6 +14,7 @@ use crate::train::audit::audit;
 use crate::train::trainer::{Ended, Interrupt, Job};
 use crate::train::{Evaluation, State, state::Checkpoints};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use report::record::{AnytimePoint, LayerPoint, Record, RunPlan, SCHEMA_VERSION, Status};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -45,6 +47,8 @@ pub struct Request {
     pub retry: bool,
     /// Audits each spiking cell with these FDG settings.
     pub audit: bool,
+    /// Where to compute.
+    pub device: Device,
     /// Set by a signal.
     pub interrupt: Interrupt,
 }
@@ -151,7 +155,8 @@ fn one(
     }
     progress.start(cell);
     let started = utc_now();
-    let row = |status, error| row(cell, &request.suite, &started, status, error);
+    let described = device::describe(&request.device);
+    let row = |status, error| row(cell, &request.suite, &started, &described, status, error);
     let dataset = match datasets.open(cell, request.data_dir.as_deref(), store) {
         Ok(dataset) => dataset,
         Err(error) => {
@@ -183,7 +188,8 @@ fn one(
         .ok()
         .and_then(|s| s.parse().ok())
         .map_or(SAVE_EVERY, Duration::from_secs_f64);
-    let job = Job { cell, dataset: &dataset, parent, folder: &folder, save_every, interrupt: &request.interrupt };
+    let (device, interrupt) = (&request.device, &request.interrupt);
+    let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, save_every, interrupt };
     let ended = guarded(|| job.run(&mut |tick| progress.tick(cell, tick)));
     let result = match ended {
         Ok(Ended::Interrupted) => {
@@ -293,7 +299,7 @@ fn failed(record: Record) -> CellResult {
 }
 
 /// The row of a cell before anything was measured.
-fn row(cell: &Cell, suite: &str, started: &str, status: Status, error: Option<String>) -> Record {
+fn row(cell: &Cell, suite: &str, started: &str, device: &Description, status: Status, error: Option<String>) -> Record {
     let (config, environment) = (&cell.config, Environment::new());
     let surrogate = config.method.as_ref().map(|m| m.surrogate);
     let lif = config.time_steps.map(|_| config.network.neuron);
@@ -334,13 +340,13 @@ fn row(cell: &Cell, suite: &str, started: &str, status: Status, error: Option<St
         parameters: None,
         peak_memory_bytes: peak_memory_bytes(),
         train_seconds: None,
-        numerics: Some(environment.numerics),
-        device: Some("cpu".into()),
+        numerics: Some(device.numerics.clone()),
+        device: Some(device.class.into()),
         threads: Some(environment.threads),
         host: environment.host,
         os: environment.os,
         cpu: environment.cpu,
-        gpu: None,
+        gpu: device.gpu.clone(),
         rustc: environment.rustc,
         harness_version: env!("CARGO_PKG_VERSION").into(),
         candle_version: crate::environment::CANDLE_VERSION.into(),

@@ -40,6 +40,7 @@ fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
         fresh: false,
         retry: false,
         audit: false,
+        device: candle_core::Device::Cpu,
         interrupt: Interrupt::default(),
     };
     assert_eq!(run::run(&mut request).unwrap().trained, 1);

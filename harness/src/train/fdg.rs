@@ -2,10 +2,11 @@
 
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
-use crate::ops::activation::{Activation, host};
+use crate::ops::activation::Activation;
 use crate::ops::conv::Packed;
+use crate::ops::cuda;
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
 use methods::surrogate::Surrogate;
 use rayon::prelude::*;
@@ -45,7 +46,7 @@ impl Probe<'_> {
 
     fn loss(&self, network: &Network, packed: &[Option<Packed>]) -> Result<f64> {
         let output = network.forward_packed(self.input, self.batch(), &self.pass(false), packed)?;
-        Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes).loss)
+        Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?.score()?.loss)
     }
 
     /// Central differences of the loss over all weights of the first convolution, in their own order.
@@ -59,18 +60,23 @@ impl Probe<'_> {
     /// Each loss is computed by the same kernels as a training forward pass and by itself, so these are the bits of the
     /// plain loop; only the perturbations are spread over the threads, and the other parameters are packed once.
     pub fn differences(&self, network: &Network, param: usize, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
-        let weights: Vec<f32> = host::<f32>(&network.params[param])?.to_vec();
+        let weights = readout::values(&network.params[param])?;
         let shape = network.params[param].dims().to_vec();
         let packed: Vec<_> = (0..network.params.len()).map(|p| (p != param).then(Packed::default)).collect();
         let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
             let mut perturbed = weights.clone();
             perturbed[index] = perturb(perturbed[index], delta);
-            scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
+            scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), network.device())?;
             self.loss(scratch, &packed)
         };
         let difference = |scratch: &mut Network, index: &usize| {
             Ok((loss_at(scratch, *index, epsilon)? - loss_at(scratch, *index, -epsilon)?) / (2.0 * epsilon))
         };
+        if cuda::takes(&network.params[param]) {
+            // A card's work is one stream of one thread.
+            let mut scratch = network.clone();
+            return indices.iter().map(|index| difference(&mut scratch, index)).collect();
+        }
         indices.par_iter().map_init(|| network.clone(), difference).collect()
     }
 
@@ -82,7 +88,7 @@ impl Probe<'_> {
         params: &[usize],
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let output = network.forward(self.input, self.batch(), &self.pass(true))?;
-        let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes);
+        let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?;
         let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
             let gradients = network.backward(&output, &loss.grad_logits, self.time_steps, self.batch(), surrogate)?;
             params.iter().map(|param| Ok(readout::values(&gradients[*param])?)).collect()
