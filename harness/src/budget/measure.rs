@@ -84,9 +84,9 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let mut step = |images: usize| -> Result<()> {
         let (input, labels) = batch(images)?;
         let output = network.forward(&input, images, &pass(Statistics::Batch, true))?;
-        let loss = readout::cross_entropy(&output.logits, &labels, time_steps, classes);
+        let loss = readout::cross_entropy(&output.logits, &labels, time_steps, classes)?;
         let gradients = network.backward(&output, &loss.grad_logits, time_steps, images, &surrogate)?;
-        network.update_running(&output);
+        network.update_running(&output)?;
         Ok(Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 }.step(&network.params, &velocities, &gradients)?)
     };
     // Half the batch first: the peak's growth from there is what further images take.
@@ -101,8 +101,11 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let probe = Probe { input: &input, labels: &labels, time_steps, classes };
     // As many weights as threads twice over: they share the work as all of them would.
     let weights: Vec<usize> = (0..(2 * rayon::current_num_threads()).min(network.params[0].elem_count())).collect();
-    let losses = 2.0 * weights.len() as f64;
-    let fdg = |fdg: methods::fdg::Fdg| fastest(|| probe.differences(&network, 0, fdg.epsilon, &weights).map(drop));
+    // And one of the unperturbed weights.
+    let losses = 2.0 * weights.len() as f64 + 1.0;
+    let differences =
+        |epsilon| probe.differences(&network, 0, epsilon, &weights, Vec::new(), &mut |_| Ok(())).map(drop);
+    let fdg = |fdg: methods::fdg::Fdg| fastest(|| differences(fdg.epsilon));
     let fdg_seconds = config.fdg.map(fdg).transpose()?.map(|seconds| seconds / losses / images as f64);
     Ok(Rates {
         time_steps,
