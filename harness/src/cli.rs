@@ -153,6 +153,10 @@ pub struct Selection {
     /// Images of the finite-difference gradient instead of the suite's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub fdg_batch: Option<u32>,
+    /// Memory that a training step may take, e.g. `8GiB`: where a batch would take more, it is trained in parts whose
+    /// gradients are summed. Batch norms then take the statistics of a part, so these are other cells.
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<bytesize::ByteSize>,
     /// Only this part of the chains: `0/4` is the first of four.
     #[arg(long, value_name = "I/N", value_parser = values::parse_shard)]
     pub shard: Option<Shard>,
@@ -161,7 +165,7 @@ pub struct Selection {
 /// `harness suite`.
 #[derive(Args, Debug)]
 pub struct SuiteArgs {
-    /// Name of the suite; `harness list suites` shows them.
+    /// Name of the suite (`harness list suites`), or the path of one (`my-suite.toml`).
     pub name: String,
     /// Result folder; `results/SUITE` unless said.
     #[arg(long, short)]

@@ -144,6 +144,7 @@ pub fn overrides(selection: &Selection) -> Overrides {
         limit: selection.limit.map(|n| n as usize),
         width: selection.width.map(|n| n as usize),
         fdg_batch: selection.fdg_batch.map(|n| n as usize),
+        max_memory: selection.max_memory.map(|size| size.as_u64()),
     }
 }
 

@@ -6,7 +6,8 @@ use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
 use crate::exit;
-use crate::model::network::{Network, Neuron, Pass, Statistics};
+use crate::model::backward::Gradients;
+use crate::model::network::{Network, Neuron, Output, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::{Sgd, cosine};
@@ -70,6 +71,12 @@ pub struct Job<'a> {
     pub save_every: Duration,
     /// Set by a signal.
     pub interrupt: &'a Interrupt,
+}
+
+/// What a part of a batch leaves once its tape is gone.
+struct Part {
+    output: Output,
+    loss: readout::Loss,
 }
 
 /// How a training ended.
@@ -150,7 +157,7 @@ impl Job<'_> {
             self.dataset,
             test_split(self.dataset),
             self.time_steps(),
-            config.batch,
+            self.at_once(),
             true,
             self.interrupt,
         );
@@ -163,6 +170,11 @@ impl Job<'_> {
 
     fn time_steps(&self) -> usize {
         self.cell.config.time_steps.unwrap_or(1)
+    }
+
+    /// Images at once.
+    fn at_once(&self) -> usize {
+        self.cell.config.micro_batch.unwrap_or(self.cell.config.batch)
     }
 
     /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.
@@ -287,36 +299,63 @@ impl Job<'_> {
     }
 
     /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
+    ///
+    /// A batch that is trained in parts: the gradient is that of the mean loss over all of it, each norm takes a part's
+    /// statistics, and the running ones move once a part.
     fn step(&self, state: &mut State, batch: &Batch, per_epoch: usize) -> Result<f64> {
         let config = &self.cell.config;
-        let time_steps = self.time_steps();
-        let input = input_of(batch, self.dataset.input(), self.device)?;
-        let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
-        let output = state.network.forward(&input, batch.len, &pass)?;
-        let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
-        // The ReLU twin asks no surrogate; any stands in for it.
-        let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
-        let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
-        let gradients = state.network.backward(&output, &loss.grad_logits, time_steps, batch.len, &surrogate)?;
+        let (mut scores, mut sum): (Vec<(Part, usize)>, Option<Gradients>) = (Vec::new(), None);
+        for first in (0..batch.len).step_by(self.at_once()) {
+            let range = first..batch.len.min(first + self.at_once());
+            let part = batch.part(range, self.dataset.input().time_steps.unwrap_or(1));
+            let share = part.len as f64 / batch.len as f64;
+            let (seen, gradients) = self.part(state, &part, share)?;
+            sum = Some(match sum {
+                None => gradients,
+                Some(sum) => sum.iter().zip(&gradients).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?,
+            });
+            scores.push((seen, part.len));
+        }
+        let gradients = sum.context("a batch without samples")?;
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
         sgd.step(&state.network.params, &state.velocities, &gradients)?;
-        // Until here nothing waited for the device.
-        let result = loss.score()?;
-        if !result.loss.is_finite() {
-            return Ok(result.loss);
+        let mut loss = 0.0;
+        for (seen, images) in scores {
+            // Until here nothing waited for the device.
+            let score = seen.loss.score()?;
+            loss += score.loss * images as f64 / batch.len as f64;
+            if !score.loss.is_finite() {
+                return Ok(score.loss);
+            }
+            state.network.update_running(&seen.output)?;
+            let progress = &mut state.progress;
+            progress.loss_sum += score.loss * images as f64;
+            progress.right += score.top1;
+            for layer in seen.output.activity()? {
+                progress.spikes.0 += layer.spikes;
+                progress.spikes.1 += layer.neuron_steps;
+            }
         }
-        state.network.update_running(&output)?;
-        let progress = &mut state.progress;
-        progress.step += 1;
-        progress.loss_sum += result.loss * batch.len as f64;
-        progress.right += result.top1;
-        for layer in output.activity()? {
-            progress.spikes.0 += layer.spikes;
-            progress.spikes.1 += layer.neuron_steps;
-        }
-        Ok(result.loss)
+        state.progress.step += 1;
+        Ok(loss)
+    }
+
+    /// Forward and backward of a part of a batch, its gradients times its share.
+    fn part(&self, state: &State, batch: &Batch, share: f64) -> Result<(Part, Gradients)> {
+        let time_steps = self.time_steps();
+        let input = input_of(batch, self.dataset.input(), self.device)?;
+        let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
+        let mut output = state.network.forward(&input, batch.len, &pass)?;
+        let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
+        // The ReLU twin asks no surrogate; any stands in for it.
+        let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
+        let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
+        let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };
+        let gradients = state.network.backward(&output, &grad_logits, time_steps, batch.len, &surrogate)?;
+        output.tape.clear();
+        Ok((Part { output, loss }, gradients))
     }
 
     /// Tests the epoch's weights and starts the next; `None` where a signal came first.
@@ -328,7 +367,7 @@ impl Job<'_> {
             self.dataset,
             test_split(self.dataset),
             self.time_steps(),
-            config.batch,
+            self.at_once(),
             false,
             self.interrupt,
         );
@@ -340,7 +379,8 @@ impl Job<'_> {
         let samples = training.len() as f64;
         if !held_out.is_empty() {
             let split = (Split::Train, held_out);
-            let chosen = evaluate(network, self.dataset, split, self.time_steps(), config.batch, false, self.interrupt);
+            let chosen =
+                evaluate(network, self.dataset, split, self.time_steps(), self.at_once(), false, self.interrupt);
             let chosen = match chosen {
                 Err(_) if self.interrupt.requested() => return Ok(None),
                 chosen => chosen?.top1,
@@ -401,3 +441,6 @@ pub fn input_of(batch: &Batch, shape: InputShape, device: &Device) -> Result<Act
     let dims = [images, shape.height, shape.width, shape.channels];
     Ok(Activation::from_images(&batch.input, dims, device)?)
 }
+
+#[cfg(test)]
+mod tests;
