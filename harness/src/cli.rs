@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::model::config::{Architecture, Norm};
+use crate::ops::cuda::Precision;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -69,8 +70,11 @@ pub enum Command {
     Eval(EvalArgs),
     /// Trains one cell of a suite twice from the start and compares the results bit by bit.
     ReproCheck(ReproArgs),
-    /// Known answers: surrogates, LIF, convolutions, norms, FDG, pixels.
+    /// Known answers: surrogates, LIF, convolutions, norms, FDG, pixels; on a card also every kernel against the CPU's.
     Selftest {
+        /// Where to compute.
+        #[arg(long, default_value = "cpu")]
+        device: Device,
         /// One line of JSON.
         #[arg(long)]
         json: bool,
@@ -150,6 +154,9 @@ pub struct SuiteArgs {
     /// Where to compute; naming one forbids the fallback.
     #[arg(long)]
     pub device: Option<Device>,
+    /// What a card's convolutions compute in (other cells than f32's: their ids differ).
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: Precision,
     /// Which cells.
     #[command(flatten)]
     pub selection: Selection,
@@ -388,6 +395,9 @@ pub struct BenchArgs {
     /// Norm.
     #[arg(long, value_enum, default_value = "bn")]
     pub norm: Norm,
+    /// The 7×7 stride-2 stem with pooling (resnet18, resnet34).
+    #[arg(long)]
+    pub imagenet_stem: bool,
     /// Steps before the clock starts.
     #[arg(long, default_value_t = 3)]
     pub warmup: usize,
@@ -397,6 +407,9 @@ pub struct BenchArgs {
     /// Where to compute.
     #[arg(long, default_value = "auto")]
     pub device: Device,
+    /// What a card's convolutions compute in.
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: Precision,
     /// One line of JSON (the default; kept for scripts).
     #[arg(long)]
     pub json: bool,

@@ -2,7 +2,7 @@
 
 use crate::cell::{Cell, in_chain};
 use crate::data::{self, Dataset};
-use crate::device::{self, Description};
+use crate::device::{Device, describe};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::exit::{self, Code};
 use crate::lock::Lock;
@@ -14,7 +14,6 @@ use crate::train::audit::audit;
 use crate::train::trainer::{Ended, Interrupt, Job};
 use crate::train::{Evaluation, State, state::Checkpoints};
 use anyhow::{Context, Result};
-use candle_core::Device;
 use report::record::{AnytimePoint, LayerPoint, Record, RunPlan, SCHEMA_VERSION, Status};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -155,8 +154,7 @@ fn one(
     }
     progress.start(cell);
     let started = utc_now();
-    let described = device::describe(&request.device);
-    let row = |status, error| row(cell, &request.suite, &started, &described, status, error);
+    let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
     let dataset = match datasets.open(cell, request.data_dir.as_deref(), store) {
         Ok(dataset) => dataset,
         Err(error) => {
@@ -299,8 +297,8 @@ fn failed(record: Record) -> CellResult {
 }
 
 /// The row of a cell before anything was measured.
-fn row(cell: &Cell, suite: &str, started: &str, device: &Description, status: Status, error: Option<String>) -> Record {
-    let (config, environment) = (&cell.config, Environment::new());
+fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Status, error: Option<String>) -> Record {
+    let (config, environment, device) = (&cell.config, Environment::new(), describe(device));
     let surrogate = config.method.as_ref().map(|m| m.surrogate);
     let lif = config.time_steps.map(|_| config.network.neuron);
     Record {
@@ -340,13 +338,13 @@ fn row(cell: &Cell, suite: &str, started: &str, device: &Description, status: St
         parameters: None,
         peak_memory_bytes: peak_memory_bytes(),
         train_seconds: None,
-        numerics: Some(device.numerics.clone()),
+        numerics: Some(device.numerics),
         device: Some(device.class.into()),
         threads: Some(environment.threads),
         host: environment.host,
         os: environment.os,
         cpu: environment.cpu,
-        gpu: device.gpu.clone(),
+        gpu: device.gpu,
         rustc: environment.rustc,
         harness_version: env!("CARGO_PKG_VERSION").into(),
         candle_version: crate::environment::CANDLE_VERSION.into(),

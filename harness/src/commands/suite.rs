@@ -1,5 +1,6 @@
 //! `harness suite`: the main path of the program.
 
+use super::selftest;
 use crate::cell::{self, Cell, Filter, Overrides};
 use crate::cli::{Device, Selection, SuiteArgs};
 use crate::data;
@@ -16,16 +17,18 @@ use std::path::{Path, PathBuf};
 pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     let suite = Suite::load(&args.name)?;
     let choice = args.device.unwrap_or(Device::Auto);
-    let precision = device::precision(choice)?;
     if args.dry_run {
-        return dry_run(&suite, args, precision);
+        return dry_run(&suite, args, &device::class_of_choice(choice, args.precision)?);
     }
-    let device = device::open(choice)?;
+    let device = device::open(choice, args.precision)?;
+    if device.is_cuda() {
+        selftest::card(&device)?;
+    }
     let suite = match fallback(&suite, args, device.is_cuda())? {
         Some(fallback) => fallback,
         None => suite,
     };
-    let all = cell::cells(&suite, &overrides(&args.selection), precision)?;
+    let all = cell::cells(&suite, &overrides(&args.selection), &device::class(&device, args.precision))?;
     let selected = select(all.clone(), &args.selection)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("results").join(&suite.name));
     let mut request = Request {
