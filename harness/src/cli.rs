@@ -1,9 +1,15 @@
 //! The command line.
 
+mod values;
+
+pub use values::{Seeds, Shard};
+
 use crate::model::config::{Architecture, Norm};
 use crate::ops::cuda::Precision;
+use crate::slurm::script::Resources;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The reference reproduction harness for spiking networks.
 ///
@@ -37,8 +43,9 @@ pub enum Command {
     #[command(after_help = "Examples:
   harness suite paper-mini -f method=dspike -f method=rectangle --seeds 0..3
   harness suite cifar10 --data-dir ~/data --limit 1000 --epochs 1 --width 8 --fdg-batch 4
-  harness suite paper --exact --data-dir ~/data     never falls back to the small stand-in")]
-    Suite(SuiteArgs),
+  harness suite paper --exact --data-dir ~/data     never falls back to the small stand-in
+  harness suite paper --data-dir ~/data --launcher slurm --partition gpu --gpus 1 --time 24:00:00 --dry-run")]
+    Suite(Box<SuiteArgs>),
     /// Lists suites, cells, data sets or methods.
     List(ListArgs),
     /// Shows what a result folder has and what it still lacks; exit 5 where cells are outstanding.
@@ -114,6 +121,21 @@ pub enum Device {
     Cuda,
 }
 
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// What starts the cells' processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Launcher {
+    /// This process trains them, one after the other.
+    Local,
+    /// Array jobs of Slurm.
+    Slurm,
+}
+
 /// Which cells of a suite, and what is changed in them.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Selection {
@@ -121,7 +143,7 @@ pub struct Selection {
     #[arg(short = 'f', long = "filter", value_name = "KEY=VALUE")]
     pub filters: Vec<String>,
     /// Seeds instead of the suite's: `3`, `0,2` or `0..3` (0, 1, 2).
-    #[arg(long, value_name = "SEEDS", value_parser = parse_seeds)]
+    #[arg(long, value_name = "SEEDS", value_parser = values::parse_seeds)]
     pub seeds: Option<Seeds>,
     /// Epochs of every stage instead of the recipe's (other cells than the suite's: their ids differ).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -136,7 +158,7 @@ pub struct Selection {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub fdg_batch: Option<u32>,
     /// Only this part of the chains: `0/4` is the first of four.
-    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    #[arg(long, value_name = "I/N", value_parser = values::parse_shard)]
     pub shard: Option<Shard>,
 }
 
@@ -172,6 +194,18 @@ pub struct SuiteArgs {
     /// Never falls back to another suite.
     #[arg(long)]
     pub exact: bool,
+    /// Only trains; a later `harness report DIR` makes rows.csv and the report (for processes that share a folder).
+    #[arg(long)]
+    pub no_report: bool,
+    /// Only the cells that so much time pays for (48h, 90m), the most telling first; prices them by a short calibration.
+    #[arg(long, value_name = "TIME", value_parser = crate::budget::parse)]
+    pub budget: Option<Duration>,
+    /// Here, or as array jobs of Slurm; then --dry-run shows the script.
+    #[arg(long, value_enum, default_value = "local")]
+    pub launcher: Launcher,
+    /// With --launcher slurm: what a task asks for.
+    #[command(flatten)]
+    pub slurm: Resources,
 }
 
 /// `harness list`.
@@ -348,6 +382,11 @@ pub enum BenchCommand {
     },
     /// The forward pass of evaluation.
     Eval(BenchArgs),
+    /// What an image costs in a cell's training: the calibration of `suite --budget`.
+    Cell {
+        /// The cell's config.toml, as result folders keep it.
+        config: PathBuf,
+    },
     /// Loading and augmentation of a suite's first data set, or reading of AEDAT recordings.
     Data {
         /// The suite whose first experiment names data, augmentation and batch.
@@ -415,46 +454,6 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// A list of seeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seeds(pub Vec<u64>);
-
-/// The i-th of n parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// From 0.
-    pub index: u64,
-    /// Number of parts.
-    pub of: u64,
-}
-
-fn parse_seeds(text: &str) -> Result<Seeds, String> {
-    let expected = || format!("`{text}` is no list of seeds; write 3, 0,2 or 0..3");
-    let mut seeds = Vec::new();
-    for part in text.split(',') {
-        match part.split_once("..") {
-            Some((first, end)) => {
-                let range: std::ops::Range<u64> =
-                    first.trim().parse().map_err(|_| expected())?..end.trim().parse().map_err(|_| expected())?;
-                if range.end - range.start.min(range.end) > 10_000 {
-                    return Err(format!("`{part}` are more than 10,000 seeds"));
-                }
-                seeds.extend(range);
-            }
-            None => seeds.push(part.trim().parse().map_err(|_| expected())?),
-        }
-    }
-    if seeds.is_empty() { Err(expected()) } else { Ok(Seeds(seeds)) }
-}
-
-fn parse_shard(text: &str) -> Result<Shard, String> {
-    let parts = text.split_once('/').and_then(|(i, n)| Some(Shard { index: i.parse().ok()?, of: n.parse().ok()? }));
-    match parts {
-        Some(shard) if shard.index < shard.of => Ok(shard),
-        _ => Err(format!("`{text}` is no shard; write 0/4, 1/4, 2/4 or 3/4 for four of them")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -463,21 +462,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn seeds_are_numbers_lists_and_ranges() {
-        assert_eq!(parse_seeds("0..3"), Ok(Seeds(vec![0, 1, 2])));
-        assert_eq!(parse_seeds("0,2"), Ok(Seeds(vec![0, 2])));
-        assert!(parse_seeds("three").is_err());
-        assert!(parse_seeds("3..3").is_err());
-        assert!(parse_seeds("0..99999999999").is_err());
-    }
-
-    #[test]
-    fn a_shard_lies_within_its_parts() {
-        assert_eq!(parse_shard("1/4"), Ok(Shard { index: 1, of: 4 }));
-        assert!(parse_shard("4/4").is_err());
-        assert!(parse_shard("0/0").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! What is held equal: data, network, training, storage; and the `harness` binary.
 
+pub mod budget;
 pub mod cell;
 pub mod cli;
 pub mod commands;
@@ -17,7 +18,9 @@ pub mod parity;
 pub mod plan;
 pub mod progress;
 pub mod rng;
+pub mod row;
 pub mod run;
+pub mod slurm;
 pub mod store;
 pub mod suite;
 pub mod train;

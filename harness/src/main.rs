@@ -7,6 +7,7 @@ use harness::exit::{self, Code, code_of};
 use harness::train::trainer::Interrupt;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -104,6 +105,9 @@ fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
         .map_err(|error| exit::usage(format!("--threads: {error}")))
 }
 
+/// A scheduler signals a job's script and its processes, and the script passes it on: signals so near are one request.
+const ONE_REQUEST: Duration = Duration::from_millis(500);
+
 /// The first signal asks for a save and an end; the second ends at once.
 fn catch_signals() -> anyhow::Result<Interrupt> {
     use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
@@ -111,10 +115,14 @@ fn catch_signals() -> anyhow::Result<Interrupt> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR2])?;
     let seen = interrupt.clone();
     std::thread::spawn(move || {
+        let mut first: Option<Instant> = None;
         for _ in signals.forever() {
-            if seen.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
-                std::process::exit(Code::Resumable as i32);
+            match first {
+                Some(first) if first.elapsed() > ONE_REQUEST => std::process::exit(Code::Resumable as i32),
+                Some(_) => continue,
+                None => first = Some(Instant::now()),
             }
+            seen.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             writeln!(std::io::stderr(), "harness: saving, then stopping; a second signal stops at once").ok();
         }
     });

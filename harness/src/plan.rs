@@ -44,13 +44,21 @@ pub fn work(cell: &Cell) -> Work {
     let forward_macs = first * if data.dataset.is_event() { t } else { 1.0 } + others * t;
     let limit = |n: usize| data.limit.map_or(n, |limit| limit.min(n)) as f64;
     let (train, test) = declared_samples(data.dataset);
-    let fdg_passes = config.fdg.map_or(0.0, |fdg| {
-        let weights: usize = layout.params[0].shape.iter().product();
-        (2 * weights * fdg.batch) as f64
-    });
-    let per_epoch = 3.0 * limit(train) + limit(test) + fdg_passes;
+    let per_epoch = 3.0 * limit(train) + limit(test) + fdg_passes(cell);
     let parameters = layout.params.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     Work { parameters, forward_macs, training_macs: per_epoch * config.stage.epochs as f64 * forward_macs }
+}
+
+/// Images that the finite-difference gradients of one epoch send through the network: two a weight and image.
+pub fn fdg_passes(cell: &Cell) -> f64 {
+    let layout = |cell: &Cell| {
+        let (network, dataset) = (&cell.config.network, cell.config.data.dataset);
+        Layout::new(network, channels(dataset), dataset.classes(), None)
+    };
+    cell.config.fdg.map_or(0.0, |fdg| {
+        let weights: usize = layout(cell).params[0].shape.iter().product();
+        (2 * weights * fdg.batch) as f64
+    })
 }
 
 /// Multiply-accumulates of the first convolution and of all others, one image, one time step.
@@ -146,6 +154,22 @@ pub fn listed<'a>(suite: &'a str, cell: &'a Cell) -> Listed<'a> {
     }
 }
 
+/// Classes of GPUs, with the f32 rate of their data sheets in TFLOP/s (boost clock, no tensor cores).
+const GPUS: [(&str, f64); 3] = [("1080 Ti", 11.3), ("A100", 19.5), ("H100 SXM", 67.0)];
+/// Share of that rate which dense convolutions are taken to reach: an assumption, not a measurement.
+const GPU_SHARE: f64 = 0.3;
+
+/// What so many multiply-accumulates take on GPUs of three classes: stated rates, nothing measured.
+fn gpu_hours(macs: f64) -> String {
+    let hours = |tflops: f64| 2.0 * macs / (tflops * 1e12 * GPU_SHARE) / 3600.0;
+    let each = GPUS.map(|(name, tflops)| format!("{name} ({tflops} TFLOP/s) {:.1}", hours(tflops)));
+    format!(
+        "GPU hours, estimated and not measured ({:.0} % of the data sheets' f32 rate, dense): {}\n",
+        100.0 * GPU_SHARE,
+        each.join(", ")
+    )
+}
+
 /// A table of cells for people, with the sum of the work.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = String::new();
@@ -163,5 +187,18 @@ pub fn table(cells: &[Cell]) -> String {
         cells.len(),
         total / 1e15
     );
-    text
+    text + &gpu_hours(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpu_hours_are_operations_over_the_stated_rate() {
+        // 2 · 1e18 / (0.3 · 67e12) / 3600 = 27.64; the other two in proportion.
+        let text = gpu_hours(1e18);
+        assert!(text.contains("H100 SXM (67 TFLOP/s) 27.6") && text.contains("A100 (19.5 TFLOP/s) 95.0"), "{text}");
+        assert!(text.contains("1080 Ti (11.3 TFLOP/s) 163.9") && text.contains("not measured"), "{text}");
+    }
 }

@@ -203,6 +203,15 @@ impl Store {
         serde_json::from_str(&text).map_err(|error| exit::data(format!("{}: {error}", path.display())))
     }
 
+    /// Whether a result is newer than `rows.csv`, or has none: processes that share a folder leave it to `report`.
+    pub fn is_stale(&self) -> bool {
+        let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let rows = modified(&self.root.join("rows.csv"));
+        let Ok(cells) = std::fs::read_dir(self.root.join("cells")) else { return false };
+        let results = cells.filter_map(|cell| modified(&cell.ok()?.path().join("result.json")));
+        results.max().is_some_and(|newest| rows.is_none_or(|rows| rows <= newest))
+    }
+
     /// Rebuilds every CSV file from the results of the plan's cells, in the plan's order.
     pub fn rebuild_csv(&self, plan: &RunPlan) -> Result<()> {
         // Without it a slower process could put its older view in place of a newer one.

@@ -3,6 +3,7 @@
 use crate::data::DataConfig;
 use crate::exit;
 use crate::model::config::NetworkConfig;
+use crate::slurm::script::Resources;
 use anyhow::{Context, Result, ensure};
 use methods::Method;
 use methods::fdg::Fdg;
@@ -42,6 +43,12 @@ pub struct Suite {
     /// Whether each spiking cell's gradients and membranes are audited when it is done (changes no result).
     #[serde(default)]
     pub audit: bool,
+    /// The arms whose comparison is the claim: a `--budget` buys them first. Empty: all alike.
+    #[serde(default)]
+    pub headline: Vec<String>,
+    /// What a task asks of a cluster (`--launcher slurm`); changes no result.
+    #[serde(default)]
+    pub slurm: Resources,
     /// What is compared.
     #[serde(rename = "method")]
     pub methods: Vec<Method>,
@@ -164,6 +171,9 @@ impl Suite {
                 "two methods are named `{}`; a name must mean one thing in a legend",
                 method.name
             );
+        }
+        for name in &self.headline {
+            self.method(name).context("headline")?;
         }
         for (i, experiment) in self.experiments.iter().enumerate() {
             self.validate_experiment(experiment)

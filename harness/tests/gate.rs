@@ -3,7 +3,7 @@
 
 use harness::cell::{Cell, Overrides, cells};
 use harness::plan;
-use harness::run::{self, Request};
+use harness::run::{self, Request, Rows};
 use harness::suite::Suite;
 use harness::train::trainer::Interrupt;
 use methods::surrogate::{Rectangle, Surrogate};
@@ -41,6 +41,7 @@ fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
         retry: false,
         audit: false,
         device: candle_core::Device::Cpu,
+        rows: Rows::Now,
         interrupt: Interrupt::default(),
     };
     assert_eq!(run::run(&mut request).unwrap().trained, 1);

@@ -1,5 +1,6 @@
 //! `harness bench`: one JSON line a measurement, on synthetic standard-normal images.
 
+use crate::budget::measure;
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::data::bench as data_bench;
 use crate::data::frames::Framing;
@@ -34,6 +35,7 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
         BenchCommand::Step(args) => step(&Bench::new(args)?)?,
         BenchCommand::Eval(args) => eval(&Bench::new(args)?)?,
         BenchCommand::Fdg { bench, weights } => fdg(&Bench::new(bench)?, *weights)?,
+        BenchCommand::Cell { config } => measure::of_file(config)?,
         BenchCommand::Data { suite, data_dir, augment, workers, seconds, recordings, .. } => {
             let duration = Duration::try_from_secs_f64(*seconds)
                 .map_err(|error| exit::usage(format!("--seconds {seconds}: {error}")))?;
@@ -196,7 +198,7 @@ fn fdg(bench: &Bench<'_>, sample: Option<usize>) -> Result<String> {
     let weights = sample.unwrap_or(all).clamp(1, all);
     let indices: Vec<usize> = (0..weights).map(|i| i * all / weights).collect();
     let start = Instant::now();
-    let gradient = probe.differences(&bench.network, 0, 0.1, &indices)?;
+    let gradient = probe.differences(&bench.network, 0, 0.1, &indices, Vec::new(), &mut |_| Ok(()))?;
     let measured = start.elapsed().as_secs_f64();
     let step: serde_json::Value = serde_json::from_str(&step(bench)?)?;
     let images_per_second = step["images_per_second"].as_f64().unwrap_or(f64::NAN);

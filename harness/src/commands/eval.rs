@@ -10,7 +10,7 @@ use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
 use crate::ops::cuda::Precision;
 use crate::plan;
-use crate::run::{self, Request};
+use crate::run::{self, Request, Rows};
 use crate::store::Store;
 use crate::suite::Suite;
 use crate::train::evaluate::{evaluate, test_split};
@@ -67,6 +67,7 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             retry: false,
             audit: false,
             device: device.clone(),
+            rows: Rows::Now,
             interrupt: interrupt.clone(),
         };
         let outcome = run::run(&mut request)?;

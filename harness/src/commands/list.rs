@@ -9,12 +9,13 @@ use crate::exit::{self, Code};
 use crate::ops::cuda::Precision;
 use crate::plan;
 use crate::run;
+use crate::slurm::queue;
 use crate::store::Store;
 use crate::suite::{self, Suite};
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Lists what there is.
 pub fn list(args: &ListArgs) -> Result<()> {
@@ -85,23 +86,30 @@ fn show(json: bool, line: &str, object: &impl Serialize) -> Result<()> {
 pub fn status(args: &StatusArgs) -> Result<()> {
     let store = Store::existing(&args.dir)?;
     let statuses = run::statuses(&store)?;
+    let queue = queue::queue(&store.root().join("slurm")).unwrap_or_else(|error| {
+        eprintln!("harness: the queue is not shown: {error:#}");
+        HashMap::new()
+    });
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (cell, status) in &statuses {
         *counts.entry(status.as_str()).or_default() += 1;
+        let queued = queue.get(&cell.cell_id).filter(|_| status != "done");
         if args.json {
             println!(
                 "{}",
-                json!({ "cell_id": cell.cell_id, "parent": cell.parent_cell, "method": cell.method, "dataset": cell.dataset, "time_steps": cell.time_steps, "seed": cell.seed, "status": status })
+                json!({ "cell_id": cell.cell_id, "parent": cell.parent_cell, "method": cell.method, "dataset": cell.dataset, "time_steps": cell.time_steps, "seed": cell.seed, "status": status, "queue": queued })
             );
         } else if status != "done" {
             let reason = cell.missing.as_ref().map_or(String::new(), |reason| format!("  {reason}"));
-            println!("{status:<9} {}{reason}", cell.cell_id);
+            let queued = queued.map_or(String::new(), |q| format!("  {} {} ({})", q.job, q.state, q.reason));
+            println!("{status:<9} {}{reason}{queued}", cell.cell_id);
         }
     }
     let counted: Vec<String> = counts.iter().map(|(status, n)| format!("{n} {status}")).collect();
     let outstanding = statuses.len() - counts.get("done").copied().unwrap_or(0);
     if !args.json {
-        println!("{} cells: {}", statuses.len(), counted.join(", "));
+        let queued = if queue.is_empty() { String::new() } else { format!("; {} of them in the queue", queue.len()) };
+        println!("{} cells: {}{queued}", statuses.len(), counted.join(", "));
     }
     if outstanding > 0 {
         let command = store.plan()?.command;

@@ -10,7 +10,10 @@ use std::path::Path;
 
 /// Renders the report of a result folder.
 pub fn report(args: &ReportArgs) -> Result<()> {
-    Store::existing(&args.dir)?;
+    let store = Store::existing(&args.dir)?;
+    if store.is_stale() {
+        store.rebuild_csv(&store.plan()?)?;
+    }
     let rendered = report::render(&args.dir).map_err(|error| match exit::code_of(&error) {
         Code::Io => error,
         _ => unreadable(error),

@@ -1,13 +1,17 @@
 //! `harness suite`: the main path of the program.
 
 use super::selftest;
+use crate::budget;
 use crate::cell::{self, Cell, Filter, Overrides};
-use crate::cli::{Device, Selection, SuiteArgs};
+use crate::cli::{Device, Launcher, Selection, SuiteArgs};
 use crate::data;
 use crate::device;
 use crate::exit::{self, Code};
 use crate::plan;
-use crate::run::{self, Request};
+use crate::run::{self, Request, Rows};
+use crate::slurm;
+use crate::slurm::script::{Resources, command_line};
+use crate::store::Store;
 use crate::suite::Suite;
 use crate::train::trainer::Interrupt;
 use anyhow::Result;
@@ -17,6 +21,12 @@ use std::path::{Path, PathBuf};
 pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     let suite = Suite::load(&args.name)?;
     let choice = args.device.unwrap_or(Device::Auto);
+    if args.launcher == Launcher::Slurm {
+        return slurm::launch(&suite, args, &device::class_of_choice(choice, args.precision)?);
+    }
+    if args.slurm != Resources::default() {
+        return Err(exit::usage("--partition, --account, --gpus, --cpus, --time and --memory need --launcher slurm"));
+    }
     if args.dry_run {
         return dry_run(&suite, args, &device::class_of_choice(choice, args.precision)?);
     }
@@ -29,11 +39,14 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         None => suite,
     };
     let all = cell::cells(&suite, &overrides(&args.selection), &device::class(&device, args.precision))?;
-    let selected = select(all.clone(), &args.selection)?;
-    let out = args.out.clone().unwrap_or_else(|| Path::new("results").join(&suite.name));
+    let mut selected = select(all.clone(), &args.selection)?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
+    if let Some(budget) = args.budget {
+        selected = budget::plan(&suite, &selected, Store::existing(&out).ok().as_ref(), budget)?;
+    }
     let mut request = Request {
         suite: suite.name.clone(),
-        plan: plan::run_plan(&suite, &all, &command_line()),
+        plan: plan::run_plan(&suite, &all, &this_command()),
         cells: selected,
         out: out.clone(),
         data_dir: args.data_dir.clone(),
@@ -41,13 +54,16 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         retry: args.retry,
         audit: suite.audit,
         device,
+        rows: if args.no_report { Rows::Later } else { Rows::Now },
         interrupt,
     };
     let outcome = run::run(&mut request)?;
-    let rendered = report::render(&out)?;
-    println!("{}", rendered.summary);
-    println!("rows    {}", out.join("rows.csv").display());
-    println!("report  {}", rendered.html.display());
+    if !args.no_report {
+        let rendered = report::render(&out)?;
+        println!("{}", rendered.summary);
+        println!("rows    {}", out.join("rows.csv").display());
+        println!("report  {}", rendered.html.display());
+    }
     match outcome.code() {
         None => Ok(()),
         Some(code) => Err(exit::failure(code, explain(&outcome, &out))),
@@ -111,6 +127,10 @@ fn datasets(suite: &Suite) -> Vec<data::DatasetName> {
 fn dry_run(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
     let cells = select(cell::cells(suite, &overrides(&args.selection), precision)?, &args.selection)?;
     print!("{}", plan::table(&cells));
+    if let Some(budget) = args.budget {
+        let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
+        budget::plan(suite, &cells, Store::existing(&out).ok().as_ref(), budget)?;
+    }
     if let Some(name) = fallback(suite, args, precision.starts_with("cuda"))?.map(|suite| suite.name) {
         println!("Nothing was run. Without --dry-run, `{name}` would run here instead, as said above.");
     } else {
@@ -142,13 +162,9 @@ pub fn select(cells: Vec<Cell>, selection: &Selection) -> Result<Vec<Cell>> {
 }
 
 /// This process's command, as a person would type it again.
-fn command_line() -> String {
-    let quote = |word: String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
-        if word.chars().all(plain) && !word.is_empty() { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    };
-    let words = std::env::args_os().skip(1).map(|word| quote(word.to_string_lossy().into_owned()));
-    std::iter::once("harness".to_string()).chain(words).collect::<Vec<_>>().join(" ")
+pub fn this_command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    command_line(&std::iter::once("harness".to_string()).chain(words).collect::<Vec<_>>())
 }
 
 /// The default result folder of a suite.

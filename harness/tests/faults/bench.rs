@@ -168,7 +168,12 @@ fn weights(path: &Path) -> String {
 pub fn assert_same(ours: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) {
     assert_eq!(ours.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     let differing: Vec<_> = ours.keys().filter(|name| ours[*name] != expected[*name]).collect();
-    assert!(differing.is_empty(), "these differ: {differing:?}");
+    let excerpt = |name: &&&String| {
+        let at = ours[**name].bytes().zip(expected[**name].bytes()).position(|(a, b)| a != b).unwrap_or(0);
+        let from = |text: &String| text.chars().skip(at.saturating_sub(100)).take(300).collect::<String>();
+        format!("ours     {}\nexpected {}", from(&ours[**name]), from(&expected[**name]))
+    };
+    assert!(differing.is_empty(), "these differ: {differing:?}; the first:\n{}", excerpt(&differing.first().unwrap()));
 }
 
 pub fn text(bytes: &[u8]) -> String {

@@ -183,3 +183,13 @@ fn text_that_a_spreadsheet_would_run_is_defused_in_the_rows() {
         assert!(table.rows.iter().any(|row| row.error.as_deref() == Some(formula)));
     }
 }
+
+#[test]
+fn numbers_are_read_back_to_the_bit() {
+    // Without serde_json's `float_roundtrip` some of these come back one bit off, and a resumed curve with them.
+    for epoch in 0..10_000 {
+        let lr = harness::ops::optimizer::cosine(0.1, epoch, 10_000);
+        let back: f64 = serde_json::from_str(&serde_json::to_string(&lr).unwrap()).unwrap();
+        assert_eq!(back.to_bits(), lr.to_bits(), "{lr}");
+    }
+}

@@ -8,4 +8,5 @@ mod identity;
 mod kill;
 mod many;
 mod scale;
+mod slurm;
 mod syscalls;

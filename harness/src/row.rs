@@ -1,0 +1,177 @@
+//! From a trained cell to its row and the companions of the row.
+
+use crate::cell::{Cell, in_chain};
+use crate::data::Dataset;
+use crate::device::{Device, describe};
+use crate::environment::{Environment, peak_memory_bytes, utc_now};
+use crate::model::layout::Layout;
+use crate::plan::{channels, layer_macs};
+use crate::store::CellResult;
+use crate::train::audit::audit;
+use crate::train::trainer::Interrupt;
+use crate::train::{Evaluation, State};
+use anyhow::Result;
+use report::record::{AnytimePoint, LayerPoint, Record, SCHEMA_VERSION, Status};
+use std::sync::Arc;
+
+/// Energies of one operation at 45 nm (Horowitz 2014), in picojoules: multiply-accumulate and accumulate, f32.
+const MAC_PICOJOULES: f64 = 4.6;
+const AC_PICOJOULES: f64 = 0.9;
+
+/// A result that is only a row.
+pub fn failed(record: Record) -> CellResult {
+    CellResult {
+        record,
+        curves: Vec::new(),
+        anytime: Vec::new(),
+        fdg: Vec::new(),
+        layers: Vec::new(),
+        fidelity: Vec::new(),
+        membranes: Vec::new(),
+    }
+}
+
+/// The row of a cell before anything was measured.
+pub fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Status, error: Option<String>) -> Record {
+    let (config, environment, device) = (&cell.config, Environment::new(), describe(device));
+    let surrogate = config.method.as_ref().map(|m| m.surrogate);
+    let lif = config.time_steps.map(|_| config.network.neuron);
+    Record {
+        schema_version: SCHEMA_VERSION,
+        cell_id: cell.id.clone(),
+        suite: suite.to_string(),
+        dataset: config.data.dataset.to_string(),
+        protocol_id: config.protocol_id.clone(),
+        architecture: config.network.architecture.name().to_string(),
+        width: config.network.width,
+        norm: config.network.norm.name().to_string(),
+        tau: lif.map(|lif| lif.tau),
+        v_th: lif.map(|lif| lif.v_th),
+        method: cell.method_name().to_string(),
+        surrogate: surrogate.map(|s| s.name().to_string()),
+        surrogate_parameter: surrogate.map(|s| s.parameter()),
+        surrogate_width: surrogate.map(|s| s.width()),
+        surrogate_peak: surrogate.map(|s| s.peak()),
+        surrogate_area: surrogate.map(|s| s.area()),
+        fdg: config.fdg.is_some(),
+        fdg_batch: config.fdg.map(|fdg| fdg.batch),
+        tit: in_chain(cell),
+        train_time_steps: config.time_steps,
+        eval_time_steps: config.time_steps,
+        seed: config.seed,
+        epochs: config.stage.epochs,
+        batch: config.batch,
+        top1_last: None,
+        top1_best: None,
+        top1_held_out: None,
+        top5_last: None,
+        loss_last: None,
+        firing_rate: None,
+        synops_ac: None,
+        macs: None,
+        energy_picojoules: None,
+        parameters: None,
+        peak_memory_bytes: peak_memory_bytes(),
+        train_seconds: None,
+        numerics: Some(device.numerics),
+        device: Some(device.class.into()),
+        threads: Some(environment.threads),
+        host: environment.host,
+        os: environment.os,
+        cpu: environment.cpu,
+        gpu: device.gpu,
+        rustc: environment.rustc,
+        harness_version: env!("CARGO_PKG_VERSION").into(),
+        candle_version: crate::environment::CANDLE_VERSION.into(),
+        git_revision: environment.git_revision,
+        git_dirty: environment.git_dirty,
+        config_hash: cell.config_hash.clone(),
+        data_hash: None,
+        parent_cell: config.parent_cell.clone(),
+        started_utc: Some(started.to_string()),
+        finished_utc: Some(utc_now()),
+        status,
+        error,
+    }
+}
+
+/// The result of a cell that was trained to the end.
+pub fn finished(
+    cell: &Cell,
+    mut record: Record,
+    state: &State,
+    test: &Evaluation,
+    dataset: &dyn Dataset,
+) -> CellResult {
+    let config = &cell.config;
+    // The surrogate that training ended with: FDG may have moved its temperature.
+    let surrogate = config.method.as_ref().map(|m| m.surrogate);
+    let surrogate = surrogate.map(|s| state.progress.temperature.and_then(|b| s.with_temperature(b)).unwrap_or(s));
+    record.surrogate_parameter = surrogate.map(|s| s.parameter());
+    record.surrogate_width = surrogate.map(|s| s.width());
+    record.surrogate_peak = surrogate.map(|s| s.peak());
+    record.surrogate_area = surrogate.map(|s| s.area());
+    record.top1_last = Some(test.top1);
+    record.top1_best = state.progress.top1_best;
+    record.top1_held_out = state.progress.held_out_choice.map(|(_, test)| test);
+    record.top5_last = test.top5;
+    record.loss_last = Some(test.loss);
+    record.firing_rate = test.firing_rate;
+    record.parameters = Some(state.network.parameter_count());
+    record.train_seconds = Some(state.progress.train_seconds);
+    record.data_hash = Some(dataset.data_hash().to_string());
+    record.peak_memory_bytes = peak_memory_bytes();
+    let layout = Layout::new(&config.network, channels(config.data.dataset), dataset.classes(), None);
+    let (first, others) = layer_macs(&layout, config.data.size);
+    let (macs, synops) = match config.time_steps {
+        None => (first + others, None),
+        Some(t) => {
+            let times = if config.data.dataset.is_event() { t as f64 } else { 1.0 };
+            (first * times, Some(test.layers.iter().map(|layer| layer.synops).sum::<f64>()))
+        }
+    };
+    record.macs = Some(macs);
+    record.synops_ac = synops;
+    record.energy_picojoules = Some(MAC_PICOJOULES * macs + AC_PICOJOULES * synops.unwrap_or(0.0));
+    let anytime = test.anytime.iter().enumerate().filter(|_| config.time_steps.is_some());
+    CellResult {
+        record,
+        curves: state.progress.curves.clone(),
+        anytime: anytime.map(|(t, top1)| AnytimePoint { cell_id: cell.id.clone(), t: t + 1, top1: *top1 }).collect(),
+        fdg: state.progress.fdg.clone(),
+        layers: test
+            .layers
+            .iter()
+            .map(|layer| LayerPoint {
+                cell_id: cell.id.clone(),
+                layer: layer.name.clone(),
+                firing_rate: layer.firing_rate,
+                synops: layer.synops,
+                active_gradient_share: layer.active_gradient_share,
+            })
+            .collect(),
+        fidelity: Vec::new(),
+        membranes: Vec::new(),
+    }
+}
+
+/// Adds gradient fidelity and membranes to a spiking cell's result.
+pub fn add_audit(
+    cell: &Cell,
+    state: &State,
+    dataset: &Arc<dyn Dataset>,
+    interrupt: &Interrupt,
+    result: &mut CellResult,
+) -> Result<()> {
+    let Some(method) = &cell.config.method else { return Ok(()) };
+    let surrogate =
+        state.progress.temperature.and_then(|b| method.surrogate.with_temperature(b)).unwrap_or(method.surrogate);
+    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate, interrupt)?;
+    for layer in &mut result.layers {
+        let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
+        layer.active_gradient_share = share.and_then(|(_, share)| *share);
+    }
+    result.fidelity = audit.fidelity;
+    result.membranes = audit.membranes;
+    Ok(())
+}
