@@ -101,9 +101,10 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let probe = Probe { input: &input, labels: &labels, time_steps, classes };
     // As many weights as threads twice over: they share the work as all of them would.
     let weights: Vec<usize> = (0..(2 * rayon::current_num_threads()).min(network.params[0].elem_count())).collect();
-    let losses = 2.0 * weights.len() as f64;
+    // And one of the unperturbed weights.
+    let losses = 2.0 * weights.len() as f64 + 1.0;
     let differences =
-        |epsilon| probe.differences(&network, 0, epsilon, &weights, Vec::new(), &mut |_: &[f64]| Ok(())).map(drop);
+        |epsilon| probe.differences(&network, 0, epsilon, &weights, Vec::new(), &mut |_| Ok(())).map(drop);
     let fdg = |fdg: methods::fdg::Fdg| fastest(|| differences(fdg.epsilon));
     let fdg_seconds = config.fdg.map(fdg).transpose()?.map(|seconds| seconds / losses / images as f64);
     Ok(Rates {

@@ -92,14 +92,14 @@ impl Probe<'_> {
         while differences.len() < indices.len() {
             let rest = &indices[differences.len()..];
             let some = &rest[..rest.len().min(WEIGHTS_A_THREAD * rayon::current_num_threads())];
-            let found: Vec<f64> = if cuda::takes(&network.params[param]) {
+            let found: Result<Vec<f64>> = if cuda::takes(&network.params[param]) {
                 // A card's work is one stream of one thread.
                 let mut scratch = network.clone();
-                some.iter().map(|index| difference(&mut scratch, index)).collect::<Result<_>>()?
+                some.iter().map(|index| difference(&mut scratch, index)).collect()
             } else {
-                some.par_iter().map_init(|| network.clone(), difference).collect::<Result<_>>()?
+                some.par_iter().map_init(|| network.clone(), difference).collect()
             };
-            differences.extend(found);
+            differences.extend(found?);
             pause(&differences)?;
         }
         Ok(differences)
