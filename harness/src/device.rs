@@ -2,32 +2,46 @@
 
 use crate::cli;
 use crate::exit;
+use crate::ops::cuda::{self, Precision};
 use anyhow::Result;
-use candle_core::Device;
+pub use candle_core::Device;
 
-/// The device of `--device`. `auto` is a card where this binary has CUDA and one can be used, else the CPU.
+/// The device of `--device`, computing in `--precision`. `auto` is a card where this binary has CUDA and one can be used, else the CPU.
 ///
 /// # Errors
-/// `cuda` in a binary without it or on a machine without a usable card (exit 2), with what is missing.
-pub fn open(choice: cli::Device) -> Result<Device> {
-    match choice {
-        cli::Device::Cpu => Ok(Device::Cpu),
-        cli::Device::Cuda => card(),
-        cli::Device::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
-        cli::Device::Auto => card().or_else(|error| {
+/// `cuda` in a binary without it or on a machine without a usable card, and a precision that the CPU has not (exit 2), with
+/// what is missing.
+pub fn open(choice: cli::Device, precision: Precision) -> Result<Device> {
+    let device = match choice {
+        cli::Device::Cpu => Device::Cpu,
+        cli::Device::Cuda => card()?,
+        cli::Device::Auto if !cfg!(feature = "cuda") => Device::Cpu,
+        cli::Device::Auto => card().unwrap_or_else(|error| {
             eprintln!("harness: {error:#}; computing on the CPU");
-            Ok(Device::Cpu)
+            Device::Cpu
         }),
+    };
+    if device.is_cpu() && precision != Precision::F32 {
+        return Err(exit::usage(format!(
+            "--precision {}: the CPU computes in f32; say --device cuda, or leave it out",
+            precision.name()
+        )));
     }
+    cuda::set_precision(precision);
+    Ok(device)
 }
 
-/// The device class and precision that are part of every cell's identity. Opens no card that is named.
-pub fn precision(choice: cli::Device) -> Result<&'static str> {
-    match choice {
-        cli::Device::Cpu => Ok("cpu-f32"),
-        cli::Device::Cuda if cfg!(feature = "cuda") => Ok("cuda-f32"),
-        choice => Ok(if open(choice)?.is_cuda() { "cuda-f32" } else { "cpu-f32" }),
+/// The device class and precision that are part of every cell's identity.
+pub fn class(device: &Device, precision: Precision) -> String {
+    format!("{}-{}", if device.is_cuda() { "cuda" } else { "cpu" }, precision.name())
+}
+
+/// The same without opening a card that is named: cells are known without it.
+pub fn class_of_choice(choice: cli::Device, precision: Precision) -> Result<String> {
+    if cfg!(feature = "cuda") && choice == cli::Device::Cuda {
+        return Ok(format!("cuda-{}", precision.name()));
     }
+    Ok(class(&open(choice, precision)?, precision))
 }
 
 /// What computed, for rows and measurements.
@@ -63,17 +77,23 @@ fn card() -> Result<Device> {
 #[cfg(feature = "cuda")]
 mod opened {
     use super::Description;
-    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys::CUresult};
     use candle_core::{CudaDevice, Device, backend::BackendDevice};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// Card 0 (`CUDA_VISIBLE_DEVICES` picks another), with our kernels loaded; or one sentence.
     pub fn open() -> Result<Device, String> {
-        let count = quietly(CudaContext::device_count).map_err(|cause| {
-            format!("no CUDA driver on this machine ({cause}); it needs NVIDIA's driver 580 or later")
+        let count = quietly(|| match CudaContext::device_count() {
+            Err(error) if error.0 == CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
+            // What scripts/cuda_link.sh answers where there is no libcuda.so.1.
+            Err(error) if error.0 == CUresult::CUDA_ERROR_STUB_LIBRARY => Err("libcuda.so.1 was not found".to_string()),
+            other => other.map_err(|error| error.to_string()),
+        });
+        let count = count.map_err(|cause| {
+            format!("no usable CUDA driver on this machine ({cause}); a card needs NVIDIA's driver 580 or later")
         })?;
         if count == 0 {
-            return Err("the CUDA driver sees no card; is CUDA_VISIBLE_DEVICES empty?".into());
+            return Err("the CUDA driver sees no card; does CUDA_VISIBLE_DEVICES hide it?".into());
         }
         let device = quietly(|| CudaDevice::new(0))
             .map_err(|cause| format!("the card cannot be opened ({cause}); are cuBLAS 13 and cuRAND 10 installed?"))?;
@@ -96,8 +116,6 @@ mod opened {
         quietly(|| crate::ops::cuda::cudnn::open(&device)).map_err(|cause| {
             format!("cuDNN 9 cannot be used ({cause}); install it, or build without the feature `cudnn`")
         })?;
-        // f32 products in full: TF32 is asked for or not used.
-        candle_core::cuda::set_gemm_reduced_precision_f32(false);
         Ok(Device::Cuda(device))
     }
 
@@ -127,7 +145,7 @@ mod opened {
         Description {
             class: "cuda",
             gpu: context.name().ok(),
-            numerics: format!("cuda-sm{major}{minor}-{products}-f32"),
+            numerics: format!("cuda-sm{major}{minor}-{products}-{}", super::cuda::precision().name()),
         }
     }
 }

@@ -51,7 +51,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Merge(args) => commands::merge::merge(args),
         Command::Eval(args) => eval::eval(args),
         Command::ReproCheck(args) => eval::repro_check(args, &catch_signals()?),
-        Command::Selftest { json } => commands::selftest::selftest(*json),
+        Command::Selftest { device, json } => commands::selftest::selftest(*device, *json),
         Command::Parity { fixture } => commands::selftest::parity_of(fixture),
         Command::Bench { command } => commands::bench::bench(command),
         Command::Doctor { data_dir } => {

@@ -2,7 +2,7 @@
 
 use crate::cell::{Cell, in_chain};
 use crate::data::Dataset;
-use crate::device::Description;
+use crate::device::{Device, describe};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
@@ -32,15 +32,8 @@ pub fn failed(record: Record) -> CellResult {
 }
 
 /// The row of a cell before anything was measured.
-pub fn row(
-    cell: &Cell,
-    suite: &str,
-    started: &str,
-    device: &Description,
-    status: Status,
-    error: Option<String>,
-) -> Record {
-    let (config, environment) = (&cell.config, Environment::new());
+pub fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Status, error: Option<String>) -> Record {
+    let (config, environment, device) = (&cell.config, Environment::new(), describe(device));
     let surrogate = config.method.as_ref().map(|m| m.surrogate);
     let lif = config.time_steps.map(|_| config.network.neuron);
     Record {
@@ -80,13 +73,13 @@ pub fn row(
         parameters: None,
         peak_memory_bytes: peak_memory_bytes(),
         train_seconds: None,
-        numerics: Some(device.numerics.clone()),
+        numerics: Some(device.numerics),
         device: Some(device.class.into()),
         threads: Some(environment.threads),
         host: environment.host,
         os: environment.os,
         cpu: environment.cpu,
-        gpu: device.gpu.clone(),
+        gpu: device.gpu,
         rustc: environment.rustc,
         harness_version: env!("CARGO_PKG_VERSION").into(),
         candle_version: crate::environment::CANDLE_VERSION.into(),

@@ -2,7 +2,7 @@
 
 use crate::cell::Cell;
 use crate::data::{self, Dataset};
-use crate::device;
+use crate::device::Device;
 use crate::environment::utc_now;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
@@ -12,7 +12,6 @@ use crate::store::Store;
 use crate::train::state::Checkpoints;
 use crate::train::trainer::{Ended, Interrupt, Job};
 use anyhow::{Context, Result};
-use candle_core::Device;
 use report::record::{RunPlan, Status};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -41,10 +40,10 @@ pub struct Request {
     pub retry: bool,
     /// Audits each spiking cell with these FDG settings.
     pub audit: bool,
-    /// Whether this process renews what is derived from the results.
-    pub rows: Rows,
     /// Where to compute.
     pub device: Device,
+    /// Whether this process renews what is derived from the results.
+    pub rows: Rows,
     /// Set by a signal.
     pub interrupt: Interrupt,
 }
@@ -167,8 +166,7 @@ fn one(
     }
     progress.start(cell);
     let started = utc_now();
-    let described = device::describe(&request.device);
-    let row = |status, error| row(cell, &request.suite, &started, &described, status, error);
+    let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
     let dataset = match datasets.open(cell, request.data_dir.as_deref(), store) {
         Ok(dataset) => dataset,
         Err(error) => {

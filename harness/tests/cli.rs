@@ -49,6 +49,11 @@ impl Bench {
         Command::cargo_bin("harness").unwrap().current_dir(self.0.path()).args(args).assert()
     }
 
+    /// Runs a command that is refused with exit 2 and a sentence, never a panic.
+    fn refused(&self, args: &[&str], sentence: &str) {
+        self.run(args).code(2).stdout("").stderr(contains(sentence).and(contains("panicked").not()));
+    }
+
     fn path(&self) -> &Path {
         self.0.path()
     }
@@ -220,4 +225,22 @@ fn bench_prints_one_line_of_json() {
     }
     assert_eq!((line["threads"].as_u64(), line["device"].as_str()), (Some(1), Some("cpu")));
     bench.run(&["bench", "step", "--input", "3x32"]).code(2).stderr(contains("3x32x32"));
+}
+
+#[test]
+fn a_card_that_is_not_there_is_one_sentence_and_never_the_cpu() {
+    let bench = Bench::new(TINY);
+    // With the feature `cuda` on a machine without a driver, the sentence is another.
+    let sentence = if cfg!(feature = "cuda") { "no usable CUDA driver" } else { "built without CUDA" };
+    for args in [
+        &["suite", "tiny", "--device", "cuda"][..],
+        &["bench", "step", "--device", "cuda"],
+        &["bench", "step", "--device", "cuda", "--precision", "bf16"],
+        &["selftest", "--device", "cuda"],
+    ] {
+        bench.refused(args, sentence);
+    }
+    assert!(!bench.path().join("results").exists());
+    bench.refused(&["bench", "step", "--precision", "bf16"], "the CPU computes in f32");
+    bench.refused(&["suite", "tiny", "--precision", "tf32"], "the CPU computes in f32");
 }

@@ -40,8 +40,8 @@ fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
         fresh: false,
         retry: false,
         audit: false,
-        rows: Rows::Now,
         device: candle_core::Device::Cpu,
+        rows: Rows::Now,
         interrupt: Interrupt::default(),
     };
     assert_eq!(run::run(&mut request).unwrap().trained, 1);

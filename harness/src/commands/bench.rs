@@ -13,6 +13,7 @@ use crate::model::network::{LayerActivity, Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::Sgd;
+use crate::plan::layer_macs;
 use crate::rng::{Purpose, Stream};
 use crate::suite::Suite;
 use crate::train::fdg::Probe;
@@ -63,7 +64,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(args: &'a BenchArgs) -> Result<Self> {
-        let device = device::open(args.device)?;
+        let device = device::open(args.device, args.precision)?;
         let [channels, height, width] = parse_input(&args.input)?;
         let positive = [("--batch", args.batch), ("--time-steps", args.time_steps), ("--steps", args.steps)];
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -75,7 +76,7 @@ impl<'a> Bench<'a> {
             width: args.width,
             norm: args.norm,
             neuron,
-            imagenet_stem: false,
+            imagenet_stem: args.imagenet_stem,
         };
         config.validate().map_err(exit::usage)?;
         let network = Network::new(&config, Neuron::Lif(neuron), channels, CLASSES, 0)?.to_device(&device)?;
@@ -88,6 +89,14 @@ impl<'a> Bench<'a> {
 
     fn pass(&self, statistics: Statistics, keep_tape: bool) -> Pass {
         Pass { time_steps: self.args.time_steps, statistics, keep_tape, count_synops: false }
+    }
+
+    /// Of a step's convolutions and readout, as if no spike were zero: forward, weight's and input's gradients; square images only.
+    fn dense_flops(&self) -> Option<f64> {
+        let (height, width) = (self.input.height(), self.input.width());
+        let (first, others) = (height == width).then(|| layer_macs(&self.network.layout, height))?;
+        // The first convolution runs once an image, and has no input's gradient.
+        Some(2.0 * self.args.batch as f64 * (2.0 * first + 3.0 * others * self.args.time_steps as f64))
     }
 
     fn line(&self, mut measured: serde_json::Value) -> String {
@@ -149,9 +158,13 @@ fn step(bench: &Bench<'_>) -> Result<String> {
         }
     }
     let median_step = median(&mut steps);
+    // A card is asked to do and not waited for within a step: these would be the times of the asking.
+    let waited = network.device().is_cpu();
     Ok(bench.line(json!({
         "images_per_second": args.batch as f64 / median_step, "step_seconds_median": median_step,
-        "forward_seconds": median(&mut forwards), "backward_seconds": median(&mut backwards), "firing_rate": rate,
+        "forward_seconds": waited.then(|| median(&mut forwards)),
+        "backward_seconds": waited.then(|| median(&mut backwards)), "firing_rate": rate,
+        "dense_flops_per_second": bench.dense_flops().map(|flops| flops / median_step),
     })))
 }
 

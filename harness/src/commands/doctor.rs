@@ -4,6 +4,7 @@ use crate::cli;
 use crate::data::{self, DatasetName};
 use crate::device;
 use crate::environment::{CANDLE_VERSION, Environment};
+use crate::ops::cuda::Precision;
 use std::path::Path;
 
 /// Prints toolchain, device, threads, data and suites.
@@ -19,7 +20,7 @@ pub fn doctor(data_dir: Option<&Path>) {
     println!("machine    {}, {}", text(&environment.cpu), text(&environment.os));
     println!("threads    {}", environment.threads);
     println!("kernels    {}", crate::ops::cpu::numerics());
-    match device::open(cli::Device::Cuda) {
+    match device::open(cli::Device::Cuda, Precision::F32) {
         Ok(card) => {
             let card = device::describe(&card);
             println!("CUDA       {}, {}", card.gpu.unwrap_or_else(|| "a card without a name".into()), card.numerics);

@@ -8,6 +8,7 @@ use crate::data;
 use crate::device;
 use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
+use crate::ops::cuda::Precision;
 use crate::plan;
 use crate::run::{self, Request, Rows};
 use crate::store::Store;
@@ -47,7 +48,9 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 /// Trains a cell and its ancestors twice, in two fresh folders, and compares every byte but the volatile columns.
 pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
     let suite = Suite::load(&args.suite)?;
-    let cells = cell::cells(&suite, &overrides(&Selection::default()), device::precision(Device::Auto)?)?;
+    let device = device::open(Device::Auto, Precision::F32)?;
+    let class = device::class(&device, Precision::F32);
+    let cells = cell::cells(&suite, &overrides(&Selection::default()), &class)?;
     let filter = cell::Filter::parse(&[format!("cell={}", args.cell)])?;
     let cells = filter.select(cells).with_context(|| format!("suite {}", args.suite))?;
     let mut results = Vec::new();
@@ -63,8 +66,8 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             fresh: false,
             retry: false,
             audit: false,
+            device: device.clone(),
             rows: Rows::Now,
-            device: device::open(Device::Auto)?,
             interrupt: interrupt.clone(),
         };
         let outcome = run::run(&mut request)?;

@@ -6,6 +6,7 @@ use crate::cli::{Device, ListArgs, Listing, StatusArgs};
 use crate::data::DatasetName;
 use crate::device;
 use crate::exit::{self, Code};
+use crate::ops::cuda::Precision;
 use crate::plan;
 use crate::run;
 use crate::slurm::queue;
@@ -28,7 +29,11 @@ pub fn list(args: &ListArgs) -> Result<()> {
         }
         Listing::Cells => {
             let suite = Suite::load(&args.suite)?;
-            let cells = cell::cells(&suite, &overrides(&args.selection), device::precision(Device::Auto)?)?;
+            let cells = cell::cells(
+                &suite,
+                &overrides(&args.selection),
+                &device::class_of_choice(Device::Auto, Precision::F32)?,
+            )?;
             let cells = select(cells, &args.selection)?;
             if args.json {
                 for cell in &cells {

@@ -1,7 +1,11 @@
 //! `harness selftest`: known answers, compiled in, so that a binary can prove itself on the machine it runs on.
 
+use crate::cli;
 use crate::data::{self, DataConfig, Split};
+use crate::device;
 use crate::exit::{self, Code};
+use crate::ops::cuda::compare::{self, Comparison, Size};
+use crate::ops::cuda::{self, Precision, step};
 use crate::parity::dump::Dump;
 use crate::parity::{Check, parity};
 use anyhow::{Context, Result};
@@ -20,8 +24,10 @@ const DUMPS: &[(&str, &[u8])] = &[
     ("finite-difference gradient", include_bytes!("../../tests/fixtures/fdg_resnet18_tdbn_w4_b4_8x8.safetensors")),
 ];
 
-/// Runs every known answer; exit 1 on a miss.
-pub fn selftest(json: bool) -> Result<()> {
+/// Runs every known answer, on a card also every kernel and a training step against the CPU; exit 1 on a miss.
+pub fn selftest(choice: cli::Device, json: bool) -> Result<()> {
+    let device = device::open(choice, Precision::F32)?;
+    let numerics = device::describe(&device).numerics;
     let mut failed = 0;
     let mut show = |name: &str, checks: &[Check]| {
         let passed = checks.iter().all(Check::passed);
@@ -44,20 +50,72 @@ pub fn selftest(json: bool) -> Result<()> {
     };
     for (name, bytes) in DUMPS {
         let dump = Dump::parse(bytes).with_context(|| format!("the compiled-in dump `{name}`"))?;
-        show(name, &parity(&dump, &Device::Cpu)?.checks);
+        show(name, &parity(&dump, &device)?.checks);
     }
     show("embedded photographs", &[pixels()?]);
     show("statistics", &statistics()?);
+    if device.is_cuda() {
+        for size in [Size::Small, Size::Layers] {
+            failed += table(&compare::all(&device, size)?, json);
+        }
+        failed += table(&steps(&device)?, json);
+    }
     if failed > 0 {
-        return Err(exit::failure(
-            Code::Check,
-            format!("{failed} known answers were missed on {}", crate::ops::cpu::numerics()),
-        ));
+        return Err(exit::failure(Code::Check, format!("{failed} known answers were missed on {numerics}")));
     }
     if !json {
-        println!("all known answers met, kernels {}", crate::ops::cpu::numerics());
+        println!("all known answers met, kernels {numerics}");
     }
     Ok(())
+}
+
+/// The short form, before a card trains anything: every kernel on small shapes and a training step.
+pub fn card(device: &Device) -> Result<()> {
+    let mut list = compare::all(device, Size::Small)?;
+    list.push(step::compare(device, cuda::precision())?);
+    let missed: Vec<&Comparison> = list.iter().filter(|case| !case.passed()).collect();
+    let Some(first) = missed.first() else { return Ok(()) };
+    Err(exit::failure(
+        Code::Check,
+        format!(
+            "this card computes other numbers than the CPU: {} of {} checks failed, the first `{}` (error {:.1e}, at most {:.0e}); \
+             `harness selftest --device cuda` shows all. Nothing was trained",
+            missed.len(),
+            list.len(),
+            first.name,
+            first.error,
+            first.tolerance
+        ),
+    ))
+}
+
+/// A training step in each precision; f32 again afterwards.
+fn steps(device: &Device) -> Result<Vec<Comparison>> {
+    let list = [Precision::F32, Precision::Tf32, Precision::Bf16].map(|precision| {
+        cuda::set_precision(precision);
+        step::compare(device, precision)
+    });
+    cuda::set_precision(Precision::F32);
+    Ok(list.into_iter().collect::<candle_core::Result<_>>()?)
+}
+
+/// Prints one line a comparison; returns how many were missed.
+fn table(list: &[Comparison], json: bool) -> usize {
+    for case in list {
+        let (cpu, card, passed) = (case.cpu.as_secs_f64(), case.device.as_secs_f64(), case.passed());
+        if json {
+            let line = json!({
+                "name": case.name, "passed": passed, "error": case.error, "tolerance": case.tolerance, "cpu_seconds": cpu,
+                "device_seconds": card,
+            });
+            println!("{line}");
+        } else {
+            let (mark, ratio) = (if passed { "ok  " } else { "FAIL" }, cpu / card);
+            let (error, tolerance) = (case.error, case.tolerance);
+            println!("{mark} {error:.1e} of {tolerance:.0e}  {:>9.3} ms, CPU x{ratio:<7.1} {}", 1e3 * card, case.name);
+        }
+    }
+    list.iter().filter(|case| !case.passed()).count()
 }
 
 /// `harness parity`: recomputes one dump; prints one JSON object.

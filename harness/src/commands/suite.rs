@@ -1,5 +1,6 @@
 //! `harness suite`: the main path of the program.
 
+use super::selftest;
 use crate::budget;
 use crate::cell::{self, Cell, Filter, Overrides};
 use crate::cli::{Device, Launcher, Selection, SuiteArgs};
@@ -20,22 +21,24 @@ use std::path::{Path, PathBuf};
 pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     let suite = Suite::load(&args.name)?;
     let choice = args.device.unwrap_or(Device::Auto);
-    let precision = device::precision(choice)?;
     if args.launcher == Launcher::Slurm {
-        return slurm::launch(&suite, args, precision);
+        return slurm::launch(&suite, args, &device::class_of_choice(choice, args.precision)?);
     }
     if args.slurm != Resources::default() {
         return Err(exit::usage("--partition, --account, --gpus, --cpus, --time and --memory need --launcher slurm"));
     }
     if args.dry_run {
-        return dry_run(&suite, args, precision);
+        return dry_run(&suite, args, &device::class_of_choice(choice, args.precision)?);
     }
-    let device = device::open(choice)?;
+    let device = device::open(choice, args.precision)?;
+    if device.is_cuda() {
+        selftest::card(&device)?;
+    }
     let suite = match fallback(&suite, args, device.is_cuda())? {
         Some(fallback) => fallback,
         None => suite,
     };
-    let all = cell::cells(&suite, &overrides(&args.selection), precision)?;
+    let all = cell::cells(&suite, &overrides(&args.selection), &device::class(&device, args.precision))?;
     let mut selected = select(all.clone(), &args.selection)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
     if let Some(budget) = args.budget {
@@ -50,8 +53,8 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         fresh: args.fresh,
         retry: args.retry,
         audit: suite.audit,
-        rows: if args.no_report { Rows::Later } else { Rows::Now },
         device,
+        rows: if args.no_report { Rows::Later } else { Rows::Now },
         interrupt,
     };
     let outcome = run::run(&mut request)?;

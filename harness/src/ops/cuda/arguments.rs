@@ -3,11 +3,19 @@
 /// Of memory on the device (or, in tests, of the host); 0 for none.
 pub type Address = u64;
 
+#[cfg(feature = "cuda")]
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+
+/// What cudarc asks of an argument.
+#[cfg(not(feature = "cuda"))]
+trait DeviceRepr {}
+
 /// A struct that a kernel takes by value.
 ///
 /// # Safety
 /// It has the layout of the kernel's own struct.
-pub unsafe trait Arguments: Copy {}
+#[allow(private_bounds)] // cudarc's, where it is there
+pub unsafe trait Arguments: Copy + DeviceRepr {}
 
 macro_rules! arguments {
     ($($name:ident { $($field:ident: $kind:ty),+ $(,)? })+) => {$(
@@ -21,7 +29,9 @@ macro_rules! arguments {
 
         // SAFETY: as above; it is passed to a kernel as its bytes.
         #[cfg(feature = "cuda")]
-        unsafe impl candle_core::cuda_backend::cudarc::driver::DeviceRepr for $name {}
+        unsafe impl DeviceRepr for $name {}
+        #[cfg(not(feature = "cuda"))]
+        impl DeviceRepr for $name {}
     )+};
 }
 

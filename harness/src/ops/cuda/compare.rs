@@ -75,7 +75,7 @@ struct Compare {
 }
 
 /// Runs `f` with the kernels of this folder.
-fn on<R>(device: &Device, f: impl FnOnce() -> R) -> R {
+pub(super) fn on<R>(device: &Device, f: impl FnOnce() -> R) -> R {
     #[cfg(test)]
     if device.is_cpu() {
         return super::launch::on_host(f);
@@ -94,6 +94,17 @@ fn error(a: &Tensor, b: &Tensor) -> Result<f64> {
     let difference: f64 = a.iter().zip(&b).map(|(a, b)| (a - b) * (a - b)).sum();
     let norm: f64 = b.iter().map(|b| b * b).sum();
     Ok(if norm > 0.0 { (difference / norm).sqrt() } else { difference.sqrt() })
+}
+
+/// Spikes as floats, on the CPU.
+fn unpacked(x: &Activation) -> Result<Tensor> {
+    if !x.is_spikes() {
+        return Ok(x.tensor.clone());
+    }
+    let (images, height, width, bytes) = x.tensor.dims4()?;
+    let bits = x.tensor.flatten_all()?.to_vec1::<u8>()?;
+    let floats: Vec<f32> = bits.iter().flat_map(|byte| (0..8).map(move |k| f32::from(byte >> k & 1))).collect();
+    Tensor::from_vec(floats, (images, height, width, 8 * bytes), x.tensor.device())
 }
 
 impl Compare {
@@ -336,6 +347,10 @@ impl Compare {
                 let (grad, shortcut) = (self.map([out.0, out.1, out.2, c_out])?, self.map(dims)?);
                 let name =
                     format!("{images}x{height}x{width}x{c_in} {kind} to {c_out}, {kernel}x{kernel} stride {stride}");
+                self.case(format!("expand: {name}"), 0.0, |device| {
+                    let x = x.to_device(device)?;
+                    Ok(vec![if super::takes(&x.tensor) { super::conv::expand(&x)? } else { unpacked(&x)? }])
+                })?;
                 self.case(format!("conv: {name}"), 1e-5, |device| {
                     Ok(vec![conv::forward(&c, &x.to_device(device)?, &weight.to_device(device)?, None)?.tensor])
                 })?;

@@ -1,13 +1,15 @@
-//! Convolutions as matrix products over columns: the products are cuBLAS's (on the host, candle's).
+//! Convolutions: by cuDNN where that is compiled in, else as matrix products over columns, which are cuBLAS's (in tests,
+//! candle's on the host).
 
-use super::arguments::{Columns, Weights};
+use super::arguments::{Columns, Expand, Weights};
 use super::launch::{empty, launch, read, threads, write};
+use super::{Precision, precision};
 use crate::ops::activation::Activation;
 use crate::ops::{ConvShape, pad8};
 use candle_core::{DType, Result, Tensor};
 
-/// Floats of the columns that exist at a time: 256 MB.
-const MOST_COLUMNS: usize = 1 << 26;
+/// Floats of the columns that exist at a time: 256 MB; in tests so few that every map is cut.
+const MOST_COLUMNS: usize = if cfg!(test) { 1 << 11 } else { 1 << 26 };
 
 fn columns(s: &ConvShape) -> Columns {
     Columns {
@@ -75,40 +77,58 @@ fn weights(s: &ConvShape, from: u64, to: u64) -> Weights {
     Weights { from, to, c_out: s.c_out as u32, c_in: s.c_in as u32, kernel: s.kernel as u32, padded_out, padded_in }
 }
 
+/// `a·b` in the precision asked for, as f32.
+fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match precision() {
+        Precision::Bf16 => a.to_dtype(DType::BF16)?.matmul(&b.to_dtype(DType::BF16)?)?.to_dtype(DType::F32),
+        // TF32 is cuBLAS's setting; device.rs makes it.
+        Precision::F32 | Precision::Tf32 => a.matmul(b),
+    }
+}
+
 /// The output map `[images, H', W', pad8(c_out)]`.
 pub fn forward(s: &ConvShape, x: &Activation, weight: &Tensor) -> Result<Tensor> {
+    let dims = (s.images, s.out_height(), s.out_width(), pad8(s.c_out));
+    #[cfg(feature = "cudnn")]
+    if weight.device().is_cuda() {
+        return by_cudnn::forward(s, x, &pack(s, weight)?, dims);
+    }
     let weight = pack(s, weight)?.t()?;
-    let parts = chunks(s).into_iter().map(|chunk| im2col(s, x, chunk)?.matmul(&weight));
-    let out = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?;
-    out.reshape((s.images, s.out_height(), s.out_width(), pad8(s.c_out)))
+    let parts = chunks(s).into_iter().map(|chunk| product(&im2col(s, x, chunk)?, &weight));
+    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?.reshape(dims)
 }
 
 /// The weight's gradient, OIHW.
 pub fn grad_weight(s: &ConvShape, x: &Activation, grad_out: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if grad_out.device().is_cuda() {
+        return unpack(s, &by_cudnn::grad_weight(s, x, grad_out)?);
+    }
     let pixels = sizes(s).0;
     let grad = grad_out.reshape((s.images * pixels, pad8(s.c_out)))?;
-    let mut sum: Option<Tensor> = None;
+    let mut sum = Tensor::zeros((pad8(s.c_out), sizes(s).1), DType::F32, grad_out.device())?;
     // The chunks' gradients are added in order.
     for (first, images) in chunks(s) {
-        let part = grad.narrow(0, first * pixels, images * pixels)?.t()?.matmul(&im2col(s, x, (first, images))?)?;
-        sum = Some(match sum {
-            None => part,
-            Some(sum) => (sum + part)?,
-        });
+        let grad = grad.narrow(0, first * pixels, images * pixels)?;
+        sum = (sum + product(&grad.t()?, &im2col(s, x, (first, images))?)?)?;
     }
-    unpack(s, &sum.map_or_else(|| Tensor::zeros((pad8(s.c_out), sizes(s).1), DType::F32, grad_out.device()), Ok)?)
+    unpack(s, &sum)
 }
 
 /// The input's gradient `[images, H, W, pad8(c_in)]`, added onto `to` where that is given.
 pub fn grad_input(s: &ConvShape, weight: &Tensor, grad_out: &Tensor, to: Option<&Tensor>) -> Result<Tensor> {
     let (weight, pixels, device) = (pack(s, weight)?, sizes(s).0, grad_out.device());
+    #[cfg(feature = "cudnn")]
+    if device.is_cuda() {
+        return by_cudnn::grad_input(s, &weight, grad_out, to);
+    }
     let grad = grad_out.reshape((s.images * pixels, pad8(s.c_out)))?;
     let out = match to {
         Some(to) => to.clone(),
         None => empty((s.images, s.height, s.width, pad8(s.c_in)), DType::F32, device)?,
     };
     for (first, images) in chunks(s) {
-        let part = grad.narrow(0, first * pixels, images * pixels)?.matmul(&weight)?;
+        let part = product(&grad.narrow(0, first * pixels, images * pixels)?, &weight)?;
         let arguments = Columns {
             columns: read::<f32>(&part)?,
             grad: write::<f32>(&out)?,
@@ -122,4 +142,69 @@ pub fn grad_input(s: &ConvShape, weight: &Tensor, grad_out: &Tensor, to: Option<
         unsafe { launch(device, "col2im", threads(values)?, &arguments)? };
     }
     Ok(out)
+}
+
+/// Spikes as a map of 0 and 1; a map as it is.
+#[cfg_attr(not(feature = "cudnn"), allow(dead_code))] // tested in every build
+pub(super) fn expand(x: &Activation) -> Result<Tensor> {
+    if !x.is_spikes() {
+        return Ok(x.tensor.clone());
+    }
+    let (images, height, width, bytes) = x.tensor.dims4()?;
+    let map = empty((images, height, width, 8 * bytes), DType::F32, x.tensor.device())?;
+    let bytes = x.tensor.elem_count();
+    let arguments = Expand { spikes: read::<u8>(&x.tensor)?, map: write::<f32>(&map)?, bytes: bytes as u32 };
+    // SAFETY: the map has a float a bit.
+    unsafe { launch(x.tensor.device(), "expand", threads(bytes)?, &arguments)? };
+    Ok(map)
+}
+
+#[cfg(feature = "cudnn")]
+mod by_cudnn {
+    use super::super::cudnn;
+    use super::*;
+    use half::bf16;
+
+    pub fn forward(
+        s: &ConvShape,
+        x: &Activation,
+        weight: &Tensor,
+        dims: (usize, usize, usize, usize),
+    ) -> Result<Tensor> {
+        let (x, device) = (expand(x)?, weight.device());
+        if precision() != Precision::Bf16 {
+            let out = empty(dims, DType::F32, device)?;
+            cudnn::forward::<f32>(s, &x, weight, &out)?;
+            return Ok(out);
+        }
+        let out = empty(dims, DType::BF16, device)?;
+        cudnn::forward::<bf16>(s, &x.to_dtype(DType::BF16)?, &weight.to_dtype(DType::BF16)?, &out)?;
+        out.to_dtype(DType::F32)
+    }
+
+    pub fn grad_weight(s: &ConvShape, x: &Activation, grad: &Tensor) -> Result<Tensor> {
+        let (x, dims) = (expand(x)?, (pad8(s.c_out), sizes(s).1));
+        if precision() != Precision::Bf16 {
+            let out = empty(dims, DType::F32, grad.device())?;
+            cudnn::grad_weight::<f32>(s, &x, grad, &out)?;
+            return Ok(out);
+        }
+        let out = empty(dims, DType::BF16, grad.device())?;
+        cudnn::grad_weight::<bf16>(s, &x.to_dtype(DType::BF16)?, &grad.to_dtype(DType::BF16)?, &out)?;
+        out.to_dtype(DType::F32)
+    }
+
+    pub fn grad_input(s: &ConvShape, weight: &Tensor, grad: &Tensor, to: Option<&Tensor>) -> Result<Tensor> {
+        let dims = (s.images, s.height, s.width, pad8(s.c_in));
+        if precision() != Precision::Bf16 {
+            let out = to.map_or_else(|| empty(dims, DType::F32, grad.device()), |to| Ok(to.clone()))?;
+            cudnn::grad_input::<f32>(s, weight, grad, &out, to.is_some())?;
+            return Ok(out);
+        }
+        let out = empty(dims, DType::BF16, grad.device())?;
+        let (weight, grad) = (weight.to_dtype(DType::BF16)?, grad.to_dtype(DType::BF16)?);
+        cudnn::grad_input::<bf16>(s, &weight, &grad, &out, false)?;
+        let out = out.to_dtype(DType::F32)?;
+        to.map_or_else(|| Ok(out.clone()), |to| to + &out)
+    }
 }

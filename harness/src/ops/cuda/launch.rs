@@ -112,7 +112,7 @@ pub fn threads(items: usize) -> Result<[u32; 2]> {
 ///
 /// # Safety
 /// The addresses in `arguments` are of memory that outlives the call's place in the stream and is as large as the kernel
-/// asks for (kernels.h), and what it writes is given by [`write`].
+/// asks for (`arguments.h`), and what it writes is given by [`write()`].
 pub unsafe fn launch<A: Arguments>(device: &Device, kernel: &'static str, grid: [u32; 2], arguments: &A) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]

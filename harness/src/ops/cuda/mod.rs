@@ -9,13 +9,60 @@
 pub mod arguments;
 pub mod compare;
 pub mod conv;
+#[cfg(feature = "cudnn")]
+pub mod cudnn;
 pub mod launch;
 pub mod neuron;
 pub mod norm;
 pub mod pool;
+pub mod step;
 pub mod train;
 
 pub use launch::takes;
+
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+
+/// What the products of convolutions are computed in; weights, sums, norms and neurons are f32 in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// f32 with the products' mantissas cut to 10 bits, by the card's tensor cores.
+    Tf32,
+    /// bf16, added up in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// The name that files and flags use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+thread_local! {
+    // Of the thread that opened the card: it alone gives it work.
+    static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
+/// The precision of this thread's convolutions.
+pub fn precision() -> Precision {
+    PRECISION.get()
+}
+
+/// Sets it.
+pub fn set_precision(precision: Precision) {
+    PRECISION.set(precision);
+    #[cfg(feature = "cuda")]
+    candle_core::cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
+}
 
 #[cfg(test)]
 mod tests;

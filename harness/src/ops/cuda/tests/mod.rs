@@ -3,6 +3,7 @@
 use super::arguments;
 use super::compare::{Size, all};
 use super::launch::on_host;
+use super::{Precision, set_precision, step};
 use crate::parity::dump::Dump;
 use crate::parity::parity;
 use candle_core::Device;
@@ -78,5 +79,23 @@ fn a_kernel_takes_its_own_struct_and_name() {
         size::<arguments::Expand>("expand"),
     ] {
         result.unwrap();
+    }
+}
+
+#[test]
+fn a_training_step_differs_by_rounding_alone() {
+    if !compiled("a_training_step_differs_by_rounding_alone") {
+        return;
+    }
+    for (precision, expected) in [(Precision::F32, 0.0..1e-9), (Precision::Bf16, 0.01..0.4)] {
+        set_precision(precision);
+        for seed in 0..3 {
+            let cpu = step::step(&Device::Cpu, seed).unwrap();
+            let host = on_host(|| step::step(&Device::Cpu, seed)).unwrap();
+            let distance = step::distance(&host, &cpu).abs();
+            assert!(expected.contains(&distance), "{precision:?}, seed {seed}: {distance:e}");
+        }
+        assert!(step::compare(&Device::Cpu, precision).unwrap().passed());
+        set_precision(Precision::F32);
     }
 }
