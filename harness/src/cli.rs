@@ -104,6 +104,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Man pages, one a command, into a folder.
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
 }
 
 /// Where to compute.

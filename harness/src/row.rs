@@ -7,6 +7,7 @@ use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
 use crate::store::CellResult;
 use crate::train::audit::audit;
+use crate::train::trainer::Interrupt;
 use crate::train::{Evaluation, State};
 use anyhow::Result;
 use report::record::{AnytimePoint, LayerPoint, Record, SCHEMA_VERSION, Status};
@@ -154,11 +155,17 @@ pub fn finished(
 }
 
 /// Adds gradient fidelity and membranes to a spiking cell's result.
-pub fn add_audit(cell: &Cell, state: &State, dataset: &Arc<dyn Dataset>, result: &mut CellResult) -> Result<()> {
+pub fn add_audit(
+    cell: &Cell,
+    state: &State,
+    dataset: &Arc<dyn Dataset>,
+    interrupt: &Interrupt,
+    result: &mut CellResult,
+) -> Result<()> {
     let Some(method) = &cell.config.method else { return Ok(()) };
     let surrogate =
         state.progress.temperature.and_then(|b| method.surrogate.with_temperature(b)).unwrap_or(method.surrogate);
-    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate)?;
+    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate, interrupt)?;
     for layer in &mut result.layers {
         let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
         layer.active_gradient_share = share.and_then(|(_, share)| *share);

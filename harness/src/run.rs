@@ -205,10 +205,9 @@ fn one(
             ));
         }
         Ok(Ended::Finished(state, evaluation)) => {
-            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
             let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
             if request.audit {
-                add_audit(cell, &state, &dataset, &mut result)?;
+                add_audit(cell, &state, &dataset, &request.interrupt, &mut result)?;
             }
             // The checkpoints go last: a kill anywhere here costs the evaluation, not the training.
             let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
@@ -217,6 +216,7 @@ fn one(
                 store.commit(&cell.id, &result)?;
             }
             checkpoints.forget()?;
+            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
             outcome.trained += 1;
             return Ok(true);
         }

@@ -21,7 +21,7 @@ fn config(size: usize, rest: &str) -> DataConfig {
 
 /// A recording whose `n` events all lie on column `x` (and rows 0, 1, …), ON and OFF in turn.
 fn recording(x: u8, n: u32) -> Vec<u8> {
-    let events: Vec<Event> = (0..n).map(|i| Event { t: i * 10, x, y: (i % 128) as u8, on: i % 2 == 0 }).collect();
+    let events: Vec<Event> = (0..n).map(|i| Event::new(i * 10, x, (i % 128) as u8, i % 2 == 0)).collect();
     write(&events, &["a test"])
 }
 

@@ -52,7 +52,7 @@ fn verify_names_each_bad_file_and_passes_the_embedded_set() {
 #[test]
 fn verify_reads_every_recording_and_its_sum() {
     let dir = tempfile::tempdir().unwrap();
-    let events = [Event { t: 5, x: 1, y: 2, on: true }; 9];
+    let events = [Event::new(5, 1, 2, true); 9];
     let mut sums = String::new();
     for n in 0..3 {
         let bytes = aedat::write(&events, &[]);
@@ -66,7 +66,7 @@ fn verify_reads_every_recording_and_its_sum() {
     }
     std::fs::write(dir.path().join("SHA256SUMS"), sums).unwrap();
     let mut other = events;
-    other[8].y = 3;
+    other[8] = Event::new(5, 1, 3, true);
     std::fs::write(dir.path().join("ship/cifar10_ship_1.aedat"), aedat::write(&other, &[])).unwrap();
     let (out, error) = run(|out| verify(DatasetName::Cifar10Dvs, Some(dir.path()), out));
     assert!(error.unwrap().to_string().contains("9998 of 10000 files are bad"));

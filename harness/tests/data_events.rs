@@ -44,8 +44,8 @@ fn every_recording_gives_the_expected_counts_frames_and_hashes() {
             assert_eq!(summary[ours], expected[theirs], "{name}: {ours}");
         }
         let sum = |f: fn(&aedat::Event) -> u8| recording.events.iter().map(|event| u64::from(f(event))).sum::<u64>();
-        assert_eq!(expected["sum_spikingjelly_x"], sum(|event| event.x), "{name}: sum of x");
-        assert_eq!(expected["sum_spikingjelly_y"], sum(|event| event.y), "{name}: sum of y");
+        assert_eq!(expected["sum_spikingjelly_x"], sum(|event| event.x()), "{name}: sum of x");
+        assert_eq!(expected["sum_spikingjelly_y"], sum(|event| event.y()), "{name}: sum of y");
         for integration in [Integration::Number, Integration::Time] {
             let framing = Framing { time_steps: 10, integration, size: 128, resize: None };
             let stored = framing.build(&recording.events, name).unwrap();
@@ -114,18 +114,21 @@ fn the_simulated_camera_gives_the_events_of_the_reference_model() {
         // On the way back the picture shows earlier levels again, and the reference then fires or not by the last bit
         // of a float, where we fire: so the way out (the first 100 ms) is compared event by event, all of it by number.
         let way_out = |events: &[aedat::Event]| {
-            let mut events: Vec<_> = events.iter().filter(|event| event.t < 99_999).copied().collect();
-            events.sort_by_key(|event| (event.y, event.x, event.t));
+            let mut events: Vec<_> = events.iter().filter(|event| event.t() < 99_999).copied().collect();
+            events.sort_by_key(|event| (event.y(), event.x(), event.t()));
             events
         };
         let (ours, theirs) = (way_out(&events), way_out(&expected));
         assert_eq!(ours.len(), theirs.len(), "{class} {n}: events of the way out");
         for (a, b) in ours.iter().zip(&theirs) {
-            assert!((a.x, a.y, a.on) == (b.x, b.y, b.on) && a.t.abs_diff(b.t) <= 1, "{class} {n}: {a:?}, {b:?}");
+            assert!(
+                (a.x(), a.y(), a.on()) == (b.x(), b.y(), b.on()) && a.t().abs_diff(b.t()) <= 1,
+                "{class} {n}: {a:?}, {b:?}"
+            );
         }
         let excess = events.len() as f64 / expected.len() as f64 - 1.0;
         assert!((0.0..0.06).contains(&excess), "{class} {n}: {} events, not {}", events.len(), expected.len());
-        assert!(events.is_sorted_by_key(|event| (event.t, event.y, event.x)));
+        assert!(events.is_sorted_by_key(|event| (event.t(), event.y(), event.x())));
     }
 }
 
@@ -142,7 +145,7 @@ proptest::proptest! {
         events in proptest::collection::vec((proptest::num::u32::ANY, 0u8..128, 0u8..128, proptest::bool::ANY), 1..600),
         time_steps in 1usize..8,
     ) {
-        let events: Vec<aedat::Event> = events.into_iter().map(|(t, x, y, on)| aedat::Event { t, x, y, on }).collect();
+        let events: Vec<aedat::Event> = events.into_iter().map(|(t, x, y, on)| aedat::Event::new(t, x, y, on)).collect();
         let read = aedat::read(&aedat::write(&events, &[]), "a").unwrap();
         proptest::prop_assert_eq!(&read.events, &events);
         for integration in [Integration::Number, Integration::Time] {

@@ -107,6 +107,30 @@ fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_i
 }
 
 #[test]
+fn a_stop_within_the_finite_difference_gradient_keeps_the_differences_that_are_known() {
+    let cell = cell(SUITE);
+    let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
+    let interrupt = Interrupt::default();
+    interrupt.0.store(1, Ordering::Relaxed);
+    let network =
+        Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, cell.config.seed).unwrap();
+    let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
+    let mut known = 0;
+    for _ in 0..2 {
+        let ended = job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| panic!("a step was taken")).unwrap();
+        assert!(matches!(ended, Ended::Interrupted));
+        let progress = checkpoints.latest(&network).unwrap().unwrap().progress;
+        assert!(progress.differences.len() > known && progress.differences.len() < 108 && progress.step == 0);
+        known = progress.differences.len();
+    }
+    let goes_on = Interrupt::default();
+    match job(&cell, &dataset, folder.path(), &goes_on).run(&mut |_| {}).unwrap() {
+        Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
+        _ => panic!("the training did not finish"),
+    }
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
     let cell = cell(SUITE);
     let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
@@ -184,7 +208,8 @@ fn the_candidate_with_the_highest_cosine_is_chosen_and_running_statistics_stay()
     let probe = Probe { input: &input, labels: &labels, time_steps: 2, classes: 10 };
     let fdg = methods::fdg::Fdg { epsilon: 0.1, step: 0.2, floor: 0.2, cap: 20.0, batch: 4 };
     let surrogate = methods::surrogate::Surrogate::Dspike(methods::surrogate::Dspike { temperature: 1.0 });
-    let candidates = choose_temperature(&probe, &network, &surrogate, &fdg).unwrap().unwrap();
+    let reference = probe.finite_difference_gradient(&network, fdg.epsilon).unwrap();
+    let candidates = choose_temperature(&probe, &network, &surrogate, &fdg, &reference).unwrap().unwrap();
     assert_eq!(candidates.iter().map(|c| c.temperature).collect::<Vec<_>>(), [1.0, 1.2, 0.8]);
     let best = candidates.iter().map(|c| c.fidelity.cosine).fold(f64::NEG_INFINITY, f64::max);
     let chosen: Vec<_> = candidates.iter().filter(|c| c.chosen).collect();

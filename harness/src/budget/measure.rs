@@ -101,8 +101,10 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let probe = Probe { input: &input, labels: &labels, time_steps, classes };
     // As many weights as threads twice over: they share the work as all of them would.
     let weights: Vec<usize> = (0..(2 * rayon::current_num_threads()).min(network.params[0].elem_count())).collect();
-    let losses = 2.0 * weights.len() as f64;
-    let fdg = |fdg: methods::fdg::Fdg| fastest(|| probe.differences(&network, 0, fdg.epsilon, &weights).map(drop));
+    let losses = 2.0 * weights.len() as f64 + 1.0; // and the unperturbed one
+    let fdg = |fdg: methods::fdg::Fdg| {
+        fastest(|| probe.differences(&network, 0, fdg.epsilon, &weights, Vec::new(), &mut |_| Ok(())).map(drop))
+    };
     let fdg_seconds = config.fdg.map(fdg).transpose()?.map(|seconds| seconds / losses / images as f64);
     Ok(Rates {
         time_steps,

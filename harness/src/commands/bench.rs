@@ -183,7 +183,7 @@ fn fdg(bench: &Bench<'_>, sample: Option<usize>) -> Result<String> {
     let weights = sample.unwrap_or(all).clamp(1, all);
     let indices: Vec<usize> = (0..weights).map(|i| i * all / weights).collect();
     let start = Instant::now();
-    let gradient = probe.differences(&bench.network, 0, 0.1, &indices)?;
+    let gradient = probe.differences(&bench.network, 0, 0.1, &indices, Vec::new(), &mut |_| Ok(()))?;
     let measured = start.elapsed().as_secs_f64();
     let step: serde_json::Value = serde_json::from_str(&step(bench)?)?;
     let images_per_second = step["images_per_second"].as_f64().unwrap_or(f64::NAN);

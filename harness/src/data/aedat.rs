@@ -4,6 +4,7 @@
 //! big-endian. Address bits: 15 special event, 14–8 y, 7–1 x, 0 polarity (0 = ON).
 
 use anyhow::Result;
+use pulp::{Arch, WithSimd};
 use serde::Serialize;
 
 use crate::exit::data;
@@ -14,28 +15,56 @@ const BLOCK: usize = 256;
 const VERSION: &str = "#!AER-DAT";
 
 /// One event, in SpikingJelly's orientation: `x = 127 − y bits`, `y = 127 − x bits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Timestamp as stored, in microseconds. It usually rises; nothing here trusts it to.
-    pub t: u32,
-    /// Column, 0..128.
-    pub x: u8,
-    /// Row, 0..128.
-    pub y: u8,
-    /// Brighter (ON), or darker (OFF).
-    pub on: bool,
-}
+///
+/// Kept as its record with address bits 14–0 inverted, which is that orientation: reading is one exclusive or.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Event(u64);
+
+/// Address bits 14–0 of a record.
+const INVERTED: u64 = 0x7fff << 32;
 
 impl Event {
-    /// From the address (upper half) and the timestamp (lower half) of a record.
+    /// At `t` microseconds, in column `x` and row `y` (both taken modulo 128), brighter (`on`) or darker.
+    pub fn new(t: u32, x: u8, y: u8, on: bool) -> Self {
+        let address = u64::from(x & 127) << 8 | u64::from(y & 127) << 1 | u64::from(on);
+        Self(address << 32 | u64::from(t))
+    }
+
+    /// Timestamp as stored, in microseconds. It usually rises; nothing here trusts it to.
+    pub fn t(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Column, 0..128.
+    pub fn x(self) -> u8 {
+        (self.0 >> 40 & 127) as u8
+    }
+
+    /// Row, 0..128.
+    pub fn y(self) -> u8 {
+        (self.0 >> 33 & 127) as u8
+    }
+
+    /// Brighter (ON), or darker (OFF).
+    pub fn on(self) -> bool {
+        self.0 >> 32 & 1 == 1
+    }
+
+    /// From a record whose address has no bit above 14.
+    #[inline(always)]
     fn from_word(word: u64) -> Self {
-        let address = (word >> 32) as u32;
-        Self {
-            t: word as u32,
-            x: 127 - (address >> 8 & 0x7f) as u8,
-            y: 127 - (address >> 1 & 0x7f) as u8,
-            on: address & 1 == 0,
-        }
+        Self(word ^ INVERTED)
+    }
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Event")
+            .field("t", &self.t())
+            .field("x", &self.x())
+            .field("y", &self.y())
+            .field("on", &self.on())
+            .finish()
     }
 }
 
@@ -74,14 +103,14 @@ pub struct Summary {
 impl Recording {
     /// Counts.
     pub fn summary(&self) -> Summary {
-        let on = self.events.iter().filter(|event| event.on).count();
+        let on = self.events.iter().filter(|event| event.on()).count();
         Summary {
             events: self.events.len(),
             on,
             off: self.events.len() - on,
             special: self.special,
-            t_first: self.events.first().map_or(0, |event| event.t),
-            t_last: self.events.last().map_or(0, |event| event.t),
+            t_first: self.events.first().map_or(0, |event| event.t()),
+            t_last: self.events.last().map_or(0, |event| event.t()),
             header_bytes: self.header_bytes,
         }
     }
@@ -90,7 +119,7 @@ impl Recording {
 /// Reads a recording; `name` is for the errors (exit 3): another format, by its name; a part of a record at the end,
 /// with its byte; no events.
 pub fn read(bytes: &[u8], name: &str) -> Result<Recording> {
-    let mut warnings = Vec::new();
+    let (simd, mut warnings) = (Arch::new(), Vec::new());
     let header_bytes = header(bytes, name, &mut warnings)?;
     let records = &bytes[header_bytes..];
     let rest = records.len() % RECORD;
@@ -100,30 +129,62 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Recording> {
             bytes.len() - rest
         )));
     }
-    let mut events = Vec::with_capacity(records.len() / RECORD);
-    let mut special = 0;
+    let (mut events, mut special) = (Vec::with_capacity(records.len() / RECORD), 0);
     for (i, block) in records.chunks(BLOCK * RECORD).enumerate() {
-        let words = || block.as_chunks::<RECORD>().0.iter().map(|record| u64::from_be_bytes(*record));
-        if words().fold(0, |all, word| all | word) >> 47 == 0 {
-            events.extend(words().map(Event::from_word));
-        } else {
-            special += read_odd_block(words(), header_bytes + i * BLOCK * RECORD, name, &mut events)?;
+        if !simd.dispatch(ReadBlock { block, events: &mut events }) {
+            special += read_odd_block(block, header_bytes + i * BLOCK * RECORD, name, &mut events)?;
         }
     }
     if events.is_empty() {
         return Err(data(format!("{name} holds no events ({header_bytes} bytes of header, {special} special events)")));
     }
-    let falls = events.array_windows().filter(|[before, after]| after.t < before.t).count();
+    let falls = simd.dispatch(CountFalls(&events));
     if falls > 0 {
-        warnings.push(format!("{name}: the time falls {falls} times; each fall is taken as no time passed"));
+        warnings.push(format!("{name}: the time falls at {falls} events; each fall is taken as no time passed"));
     }
     Ok(Recording { events, special, header_bytes, warnings })
 }
 
+/// The records of a block as numbers: address above timestamp.
+#[inline(always)]
+fn words(block: &[u8]) -> impl Iterator<Item = u64> {
+    block.as_chunks::<RECORD>().0.iter().map(|record| u64::from_be_bytes(*record))
+}
+
+/// Reads a block whose addresses have no bit above 14; false, and nothing read, where one has.
+struct ReadBlock<'a> {
+    block: &'a [u8],
+    events: &'a mut Vec<Event>,
+}
+
+impl WithSimd for ReadBlock<'_> {
+    type Output = bool;
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+        let plain = words(self.block).fold(0, |all, word| all | word) >> 47 == 0;
+        if plain {
+            self.events.extend(words(self.block).map(Event::from_word));
+        }
+        plain
+    }
+}
+
+/// How often the time falls from one event to the next.
+struct CountFalls<'a>(&'a [Event]);
+
+impl WithSimd for CountFalls<'_> {
+    type Output = usize;
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+        let after = self.0.get(1..).unwrap_or_default();
+        self.0.iter().zip(after).map(|(before, after)| usize::from(after.t() < before.t())).sum()
+    }
+}
+
 /// Reads records of which some have address bits above 14; `at` is the byte of the first. Returns the special ones.
-fn read_odd_block(words: impl Iterator<Item = u64>, at: usize, name: &str, events: &mut Vec<Event>) -> Result<usize> {
+fn read_odd_block(block: &[u8], at: usize, name: &str, events: &mut Vec<Event>) -> Result<usize> {
     let mut special = 0;
-    for (i, word) in words.enumerate() {
+    for (i, word) in words(block).enumerate() {
         let address = (word >> 32) as u32;
         if address & 0x8000 != 0 {
             special += 1;
@@ -184,8 +245,7 @@ pub fn write(events: &[Event], comments: &[&str]) -> Vec<u8> {
     }
     bytes.reserve(events.len() * RECORD);
     for event in events {
-        let address = u32::from(127 - event.x) << 8 | u32::from(127 - event.y) << 1 | u32::from(!event.on);
-        bytes.extend((u64::from(address) << 32 | u64::from(event.t)).to_be_bytes());
+        bytes.extend((event.0 ^ INVERTED).to_be_bytes());
     }
     bytes
 }
@@ -207,16 +267,14 @@ mod tests {
     fn address_bits_become_spikingjellys_x_y_and_polarity() {
         // The first record of MNIST-DVS's mnist_0_scale04_0001.aedat: address 0x4390, t = 0.
         let recording = read(&file("#!AER-DAT2.0\r\n", &[record(0x4390, 0), record(0x4391, 7)]), "a").unwrap();
-        let first = Event { t: 0, x: 60, y: 55, on: true };
-        assert_eq!(recording.events, [first, Event { t: 7, on: false, ..first }]);
+        assert_eq!(recording.events, [Event::new(0, 60, 55, true), Event::new(7, 60, 55, false)]);
         assert_eq!(recording.header_bytes, 14);
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        let events: Vec<Event> = (0..500u32)
-            .map(|i| Event { t: i * i, x: (i * 7 % 128) as u8, y: (i * 11 % 128) as u8, on: i % 3 == 0 })
-            .collect();
+        let events: Vec<Event> =
+            (0..500u32).map(|i| Event::new(i * i, (i * 7 % 128) as u8, (i * 11 % 128) as u8, i % 3 == 0)).collect();
         let recording = read(&write(&events, &["two\nlines", "of comment"]), "a").unwrap();
         assert_eq!(recording.events, events);
         assert!(recording.warnings.is_empty());
@@ -232,8 +290,8 @@ mod tests {
     #[test]
     fn a_falling_time_is_read_with_a_warning() {
         let recording = read(&file("#!AER-DAT2.0\r\n", &[record(0, 9), record(0, 3)]), "a").unwrap();
-        assert_eq!(recording.events.iter().map(|event| event.t).collect::<Vec<_>>(), [9, 3]);
-        assert!(recording.warnings[0].contains("falls 1 times"));
+        assert_eq!(recording.events.iter().map(|event| event.t()).collect::<Vec<_>>(), [9, 3]);
+        assert!(recording.warnings[0].contains("falls at 1 events"));
     }
 
     #[test]

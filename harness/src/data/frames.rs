@@ -83,7 +83,8 @@ impl Framing {
 fn count(events: &[Event], counts: &mut [u16]) {
     counts.fill(0);
     for event in events {
-        let cell = &mut counts[(usize::from(event.y) * SENSOR + usize::from(event.x)) * 2 + usize::from(event.on)];
+        let cell =
+            &mut counts[(usize::from(event.y()) * SENSOR + usize::from(event.x())) * 2 + usize::from(event.on())];
         *cell = cell.saturating_add(1);
     }
 }
@@ -121,12 +122,12 @@ fn slices<'a>(
 /// Microseconds since the first event; a fall of the clock counts as no time passed.
 fn rising_times(events: &[Event]) -> Vec<u64> {
     let mut elapsed = 0;
-    let mut last = events.first().map_or(0, |event| event.t);
+    let mut last = events.first().map_or(0, |event| event.t());
     events
         .iter()
         .map(|event| {
-            elapsed += u64::from(event.t.saturating_sub(last));
-            last = event.t;
+            elapsed += u64::from(event.t().saturating_sub(last));
+            last = event.t();
             elapsed
         })
         .collect()
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     fn event(t: u32, x: u8, y: u8, on: bool) -> Event {
-        Event { t, x, y, on }
+        Event::new(t, x, y, on)
     }
 
     fn lengths(times: &[u32], time_steps: usize, integration: Integration) -> Vec<usize> {

@@ -50,11 +50,11 @@ impl Camera {
                     *level += crossings.signum() * ONE;
                     let t = start + sees.time_of(*level);
                     let (x, y) = ((pixel % SENSOR) as u8, (pixel / SENSOR) as u8);
-                    events.push(Event { t, x, y, on: crossings > 0 });
+                    events.push(Event::new(t, x, y, crossings > 0));
                 }
             }
         }
-        events.sort_by_key(|event| u64::from(event.t) << 14 | u64::from(event.y) << 7 | u64::from(event.x));
+        events.sort_by_key(|event| u64::from(event.t()) << 14 | u64::from(event.y()) << 7 | u64::from(event.x()));
         events
     }
 }

@@ -2,7 +2,7 @@
 //! membranes lie under the surrogate's derivative.
 
 use super::fdg::Probe;
-use super::trainer::input_of;
+use super::trainer::{Interrupt, input_of};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, Split};
 use crate::model::network::{Network, Neuron, Pass, Statistics};
@@ -36,13 +36,14 @@ pub struct Audit {
     pub shares: Vec<(String, Option<f64>)>,
 }
 
-/// Audits a trained spiking cell. `fdg` gives ε and the batch; `surrogate` is the one that training ended with.
+/// Audits a trained spiking cell; an error (exit 75) once a signal came. `fdg` gives ε and the batch; `surrogate` is the one that training ended with.
 pub fn audit(
     cell: &Cell,
     network: &Network,
     dataset: &Arc<dyn Dataset>,
     fdg: &Fdg,
     surrogate: &Surrogate,
+    interrupt: &Interrupt,
 ) -> Result<Audit> {
     let mut audit = Audit::default();
     let Neuron::Lif(lif) = network.neuron else { return Ok(audit) };
@@ -61,7 +62,8 @@ pub fn audit(
     let params: Vec<usize> = layers.iter().map(|(param, _)| *param).collect();
     let gradients = probe.surrogate_gradients(network, &surrogates, &params)?;
     for (place, (param, indices)) in layers.iter().enumerate() {
-        let reference = probe.differences(network, *param, fdg.epsilon, indices)?;
+        let mut pause = |_: &[f64]| interrupt.check();
+        let reference = probe.differences(network, *param, fdg.epsilon, indices, Vec::new(), &mut pause)?;
         for (surrogate, gradients) in surrogates.iter().zip(&gradients) {
             let ours: Vec<f32> = indices.iter().map(|i| gradients[place][*i]).collect();
             audit.fidelity.push(point(cell, network, *param, surrogate, fdg.epsilon, &ours, &reference));

@@ -10,6 +10,9 @@ use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
 use methods::surrogate::Surrogate;
 use rayon::prelude::*;
 
+/// Weights between two pauses, for each thread.
+const WEIGHTS_A_THREAD: usize = 4;
+
 /// One training batch on which both gradients are taken.
 pub struct Probe<'a> {
     /// B images or T·B event frames.
@@ -51,17 +54,30 @@ impl Probe<'_> {
     /// Central differences of the loss over all weights of the first convolution, in their own order.
     pub fn finite_difference_gradient(&self, network: &Network, epsilon: f64) -> Result<Vec<f64>> {
         let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
-        self.differences(network, 0, epsilon, &all)
+        self.differences(network, 0, epsilon, &all, Vec::new(), &mut |_| Ok(()))
     }
 
     /// Central differences of the loss over a parameter's values of these indices.
     ///
-    /// Each loss is computed by the same kernels as a training forward pass and by itself, so these are the bits of the
-    /// plain loop; only the perturbations are spread over the threads, and the other parameters are packed once.
-    pub fn differences(&self, network: &Network, param: usize, epsilon: f64, indices: &[usize]) -> Result<Vec<f64>> {
+    /// Each loss is computed by the same kernels as a training forward pass, so these are the bits of the plain loop.
+    /// Only the perturbations are spread over the threads, the other parameters are packed once, and near the perturbed
+    /// weight, where few spikes change, the convolutions update the unperturbed pass's sums.
+    ///
+    /// `known`: the first of them, from a run that was stopped. `pause` is told those that are known, every few weights;
+    /// its error stops the work.
+    pub fn differences(
+        &self,
+        network: &Network,
+        param: usize,
+        epsilon: f64,
+        indices: &[usize],
+        known: Vec<f64>,
+        pause: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<Vec<f64>> {
         let weights: Vec<f32> = host::<f32>(&network.params[param])?.to_vec();
         let shape = network.params[param].dims().to_vec();
-        let packed: Vec<_> = (0..network.params.len()).map(|p| (p != param).then(Packed::default)).collect();
+        let packed = shared(network, param);
+        self.loss(network, &packed)?;
         let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
             let mut perturbed = weights.clone();
             perturbed[index] = perturb(perturbed[index], delta);
@@ -71,7 +87,15 @@ impl Probe<'_> {
         let difference = |scratch: &mut Network, index: &usize| {
             Ok((loss_at(scratch, *index, epsilon)? - loss_at(scratch, *index, -epsilon)?) / (2.0 * epsilon))
         };
-        indices.par_iter().map_init(|| network.clone(), difference).collect()
+        let mut differences = known;
+        while differences.len() < indices.len() {
+            let rest = &indices[differences.len()..];
+            let some = &rest[..rest.len().min(WEIGHTS_A_THREAD * rayon::current_num_threads())];
+            let found: Vec<f64> = some.par_iter().map_init(|| network.clone(), difference).collect::<Result<_>>()?;
+            differences.extend(found);
+            pause(&differences)?;
+        }
+        Ok(differences)
     }
 
     /// The gradients of these parameters for each surrogate; one forward pass serves all.
@@ -91,24 +115,34 @@ impl Probe<'_> {
     }
 }
 
+/// What passes with another value of `param` share: every other weight as its kernels read it, and the unperturbed sums
+/// of the convolutions up to the two after it. Behind those, spikes differ from the unperturbed ones as if unrelated.
+fn shared(network: &Network, param: usize) -> Vec<Option<Packed>> {
+    let is_convolution = |p: &usize| network.layout.params[*p].shape.len() == 4;
+    let convolutions: Vec<usize> = (0..network.params.len()).filter(is_convolution).collect();
+    let last = convolutions.iter().copied().filter(|p| *p > param).nth(1).unwrap_or(param);
+    let packed = |p: usize| if p <= last { Packed::keeping() } else { Packed::default() };
+    (0..network.params.len()).map(|p| (p != param).then(|| packed(p))).collect()
+}
+
 /// Algorithm 1 of Li et al. 2021: of `{b, b + step, b − step}` the temperature whose gradient has the highest cosine
-/// with the finite-difference gradient; ties keep b. The chosen one is marked. `None`: a loss was not finite.
+/// with the finite-difference gradient `reference`; ties keep b. The chosen one is marked. `None`: a loss was not finite.
 pub fn choose_temperature(
     probe: &Probe<'_>,
     network: &Network,
     surrogate: &Surrogate,
     fdg: &Fdg,
+    reference: &[f64],
 ) -> Result<Option<Vec<Candidate>>> {
     let temperatures = fdg.candidates(surrogate.parameter());
     let candidate =
         |b: &f64| surrogate.with_temperature(*b).context("FDG was asked of a surrogate without temperature");
     let surrogates: Vec<Surrogate> = temperatures.iter().map(candidate).collect::<Result<_>>()?;
-    let reference = probe.finite_difference_gradient(network, fdg.epsilon)?;
     if reference.iter().any(|g| !g.is_finite()) {
         return Ok(None);
     }
     let gradients = probe.surrogate_gradients(network, &surrogates, &[0])?;
-    let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(&gradient[0], &reference)).collect();
+    let agreement: Vec<Fidelity> = gradients.iter().map(|gradient| fidelity(&gradient[0], reference)).collect();
     let best = choose(&agreement.iter().map(|a| a.cosine).collect::<Vec<_>>());
     let marked = temperatures.iter().zip(agreement).enumerate();
     Ok(Some(

@@ -22,6 +22,9 @@ pub struct Progress {
     pub step: usize,
     /// Whether that epoch's temperature has been chosen.
     pub temperature_chosen: bool,
+    /// Of the finite-difference gradient that will choose it, the first weights' differences.
+    #[serde(default)]
+    pub differences: Vec<f64>,
     /// Dspike's temperature, where the surrogate has one.
     pub temperature: Option<f64>,
     /// Sum of loss · images over that epoch so far.

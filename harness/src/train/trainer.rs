@@ -95,7 +95,11 @@ impl Job<'_> {
             if let Some(fdg) = &config.fdg
                 && !state.progress.temperature_chosen
             {
-                if !self.choose_temperature(&mut state, fdg)? {
+                let chosen = match self.choose_temperature(&mut state, fdg, &checkpoints) {
+                    Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
+                    chosen => chosen?,
+                };
+                if !chosen {
                     let message = divergence(&state.progress, "finite-difference gradient", f64::NAN);
                     return Ok(Ended::Diverged(Box::new(state.progress), message));
                 }
@@ -222,8 +226,14 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    /// Whether a temperature could be chosen: not where a loss left the finite numbers.
-    fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<bool> {
+    /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
+    /// where a signal came first.
+    fn choose_temperature(
+        &self,
+        state: &mut State,
+        fdg: &methods::fdg::Fdg,
+        checkpoints: &Checkpoints,
+    ) -> Result<bool> {
         let config = &self.cell.config;
         let epoch = state.progress.epoch;
         let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
@@ -239,7 +249,22 @@ impl Job<'_> {
         let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
         let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
         let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
-        let Some(candidates) = choose_temperature(&probe, &state.network, &surrogate, fdg)? else { return Ok(false) };
+        let network = state.network.clone();
+        let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
+        let known = std::mem::take(&mut state.progress.differences);
+        let mut saved = Instant::now();
+        let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
+            if self.interrupt.requested() || saved.elapsed() > self.save_every {
+                state.progress.differences = differences.to_vec();
+                checkpoints.save(state)?;
+                saved = Instant::now();
+            }
+            self.interrupt.check()
+        })?;
+        state.progress.differences.clear();
+        let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {
+            return Ok(false);
+        };
         for candidate in candidates {
             if candidate.chosen {
                 state.progress.temperature = Some(candidate.temperature);

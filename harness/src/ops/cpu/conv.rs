@@ -1,9 +1,11 @@
 //! Convolutions: gather-add over spike lists where the input is sparse spikes, register-tiled direct ones elsewhere.
 
+mod change;
 mod dense;
 mod dense_weight;
 mod event;
 mod event_weight;
+mod exact;
 mod lists;
 mod pack;
 mod padded;
@@ -54,13 +56,28 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     }
 }
 
+/// Spikes that changed cost more each than spikes that are listed: from this share of the spikes on, all are summed anew.
+const FEW_CHANGES: f64 = 0.25;
+
 /// A weight in the orders in which the forward's paths read it, each made when a pass first takes that path: for passes
-/// that share the weight and the map's height and width.
+/// that share the weight and the map's size.
 #[derive(Default)]
 pub struct Packed {
+    /// Whether the first pass's sums are kept, for passes whose spikes differ little from its.
+    keep: bool,
+    before: OnceLock<change::Before>,
+    whole: OnceLock<exact::Whole>,
+    changes: OnceLock<Aligned>,
     lists: OnceLock<Aligned>,
     tables: OnceLock<Aligned>,
     dense: OnceLock<Vec<Aligned>>,
+}
+
+impl Packed {
+    /// For passes whose spikes will differ little from those of the first, which must be alone.
+    pub fn keeping() -> Self {
+        Self { keep: true, ..Self::default() }
+    }
 }
 
 /// The cell's value, made by `make` if there is none.
@@ -96,13 +113,33 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
         let problem = dense::Problem::forward(s).trimmed();
         dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
     };
-    match x {
-        Input::Map(_) => dense(),
-        Input::Spikes(spikes) => match path(s, density(s, spikes)) {
-            Path::Lists => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, weight)), out),
-            Path::Tables => table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::table(s, weight)), out),
-            Path::Dense => dense(),
-        },
+    let Input::Spikes(spikes) = x else { return dense() };
+    let count = pool::count_spikes(spikes);
+    let density = count as f64 / (s.images * s.height * s.width * s.c_in).max(1) as f64;
+    let path = path(s, density);
+    tracing::trace!(shape = ?s, density, ?path, "spiking convolution");
+    if path == Path::Dense {
+        return dense();
+    }
+    let whole = made(&packed.whole, || exact::whole(s, weight));
+    let sum = |scale, out| match path {
+        Path::Tables => {
+            table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::table(s, &whole.weight)), scale, out)
+        }
+        _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, out),
+    };
+    match packed.before.get() {
+        Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * count as f64 => {
+            let weight = made::<Aligned>(&packed.changes, || change::pack(s, &whole.weight));
+            change::forward(s, spikes, before, weight, &whole.scale, out);
+        }
+        None if packed.keep => {
+            // SAFETY: a convolution writes each channel of each pixel, padding included.
+            let sums = unsafe { written(s.out_len(), |out| sum(None, out)) };
+            change::scale(s, &sums, &whole.scale, out);
+            let _ = packed.before.set(change::Before { spikes: spikes.to_vec(), sums });
+        }
+        _ => sum(Some(&whole.scale), out),
     }
 }
 

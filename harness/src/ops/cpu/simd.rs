@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A vector of f32 lanes.
+/// A vector of f32 lanes, whose bits some methods take for i32s.
 ///
 /// # Safety
 /// Every method may only run on a CPU with the implementation's instructions, and be inlined into a function that
@@ -25,6 +25,14 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `a·b + c`, fused where the machine does it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// Adds lanes that hold i32s.
+    unsafe fn add_ints(a: Self::V, b: Self::V) -> Self::V;
+    /// Subtracts lanes that hold i32s.
+    unsafe fn sub_ints(a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest i32s, ties to even.
+    unsafe fn to_ints(x: Self::V) -> Self::V;
+    /// f32s from lanes that hold i32s.
+    unsafe fn from_ints(x: Self::V) -> Self::V;
     /// Lane by lane: `yes` where `x >= bound`, else `no`.
     unsafe fn at_least(x: Self::V, bound: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// Writes `LANES` bits: whether `x >= bound`.
@@ -90,6 +98,22 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         lanewise!(|a: f32, b: f32| a * b, a, b)
+    }
+    #[inline(always)]
+    unsafe fn add_ints(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| f32::from_bits(a.to_bits().wrapping_add(b.to_bits())), a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub_ints(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanewise!(|a: f32, b: f32| f32::from_bits(a.to_bits().wrapping_sub(b.to_bits())), a, b)
+    }
+    #[inline(always)]
+    unsafe fn to_ints(x: [f32; 8]) -> [f32; 8] {
+        lanewise!(|x: f32| f32::from_bits((x.round_ties_even() as i32).cast_unsigned()), x)
+    }
+    #[inline(always)]
+    unsafe fn from_ints(x: [f32; 8]) -> [f32; 8] {
+        lanewise!(|x: f32| x.to_bits().cast_signed() as f32, x)
     }
     #[inline(always)]
     unsafe fn at_least(x: [f32; 8], bound: [f32; 8], yes: [f32; 8], no: [f32; 8]) -> [f32; 8] {
@@ -165,6 +189,22 @@ mod x86 {
     x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
         _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps, {
         #[inline(always)]
+        unsafe fn add_ints(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+        }
+        #[inline(always)]
+        unsafe fn sub_ints(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+        }
+        #[inline(always)]
+        unsafe fn to_ints(x: __m256) -> __m256 {
+            unsafe { _mm256_castsi256_ps(_mm256_cvtps_epi32(x)) }
+        }
+        #[inline(always)]
+        unsafe fn from_ints(x: __m256) -> __m256 {
+            unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(x)) }
+        }
+        #[inline(always)]
         unsafe fn at_least(x: __m256, bound: __m256, yes: __m256, no: __m256) -> __m256 {
             unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GE_OQ>(x, bound)) }
         }
@@ -183,6 +223,22 @@ mod x86 {
     });
     x86_simd!(Avx512, __m512, 16, 32, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps
         _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps, {
+        #[inline(always)]
+        unsafe fn add_ints(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+        }
+        #[inline(always)]
+        unsafe fn sub_ints(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+        }
+        #[inline(always)]
+        unsafe fn to_ints(x: __m512) -> __m512 {
+            unsafe { _mm512_castsi512_ps(_mm512_cvtps_epi32(x)) }
+        }
+        #[inline(always)]
+        unsafe fn from_ints(x: __m512) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(x)) }
+        }
         #[inline(always)]
         unsafe fn at_least(x: __m512, bound: __m512, yes: __m512, no: __m512) -> __m512 {
             unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, bound), no, yes) }

@@ -1,8 +1,9 @@
-//! The forward of spikes: weight rows of the spikes in a window are added up; no multiplication.
+//! The forward of spikes: weight rows of the spikes in a window are added up, in whole numbers ([`super::exact`]).
 
 use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, Shared, map_tiles, tiles};
 use super::super::simd::{self, Kernel, Level, Simd};
+use super::exact::Scale;
 use super::lists::RowLists;
 use super::pack::Weights;
 use super::{blocks, out_channels};
@@ -25,8 +26,8 @@ fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
     (out_blocks, in_blocks)
 }
 
-/// The convolution of bit-packed spikes with a weight from [`pack`].
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], target: Shared<f32>) {
+/// The sums of bit-packed spikes over a weight from [`pack`], each divided by its channel's `scale` where that is given.
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
     let (out_blocks, in_blocks) = channel_blocks(s);
     let out_pixels = s.out_height() * s.out_width();
     let images = (GROUP_PIXELS / out_pixels).clamp(1, s.images);
@@ -51,10 +52,14 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], target: Shar
                 Gather { s, lists, images: count, weight, channels, width, target: target.at(first), fresh: i == 0 };
             simd::run(gather, width);
         }
+        if let Some(scale) = scale {
+            let (pixels, stride, scale) = (count * out_pixels, out_channels(s), &scale[start..start + width]);
+            simd::run(Scale { target: target.at(first), pixels, stride, scale }, width);
+        }
     });
 }
 
-/// The OIHW `weight` as `[out block][in block][kernel row][kernel column][in channel][width]`.
+/// The OIHW `weight`, in whole numbers, as `[out block][in block][kernel row][kernel column][in channel][width]`.
 pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     let (out_blocks, in_blocks) = channel_blocks(s);
     let weights = Weights::forward(s, weight);
@@ -174,20 +179,20 @@ impl Gather<'_> {
                     let a = base.wrapping_add(a as usize * (N * S::LANES));
                     let b = base.wrapping_add(b as usize * (N * S::LANES));
                     for n in 0..N {
-                        sum[n] = S::add(sum[n], S::load(a.add(n * S::LANES)));
+                        sum[n] = S::add_ints(sum[n], S::load(a.add(n * S::LANES)));
                     }
                     for n in 0..N {
-                        odd[n] = S::add(odd[n], S::load(b.add(n * S::LANES)));
+                        odd[n] = S::add_ints(odd[n], S::load(b.add(n * S::LANES)));
                     }
                 }
                 for &entry in rest {
                     let row = base.wrapping_add(entry as usize * (N * S::LANES));
                     for n in 0..N {
-                        odd[n] = S::add(odd[n], S::load(row.add(n * S::LANES)));
+                        odd[n] = S::add_ints(odd[n], S::load(row.add(n * S::LANES)));
                     }
                 }
                 for n in 0..N {
-                    sum[n] = S::add(sum[n], odd[n]);
+                    sum[n] = S::add_ints(sum[n], odd[n]);
                 }
                 for n in 0..N {
                     S::store(to.add(n * S::LANES), sum[n]);

@@ -5,6 +5,7 @@ use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, Shared, tiles};
 use super::super::simd::{self, Kernel, Level, Simd};
 use super::dense::{Pixel, Problem};
+use super::exact::add;
 use super::pack::Weights;
 use super::padded::MapSize;
 use super::{blocks, out_channels};
@@ -19,8 +20,9 @@ fn out_blocks(s: &ConvShape) -> Vec<(usize, usize)> {
     blocks(out_channels(s), if simd::level() == Level::Avx512 { 64 } else { 32 })
 }
 
-/// The convolution of bit-packed spikes with the weight whose [`table()`] is given.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], target: Shared<f32>) {
+/// The sums of bit-packed spikes over the weight whose [`table()`] is given, each times its channel's `scale` where that
+/// is given.
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
     let blocks = out_blocks(s);
     let (height, width) = (s.out_height(), s.out_width());
     let rows = (GROUP_PIXELS / width).clamp(1, height);
@@ -54,14 +56,15 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], target: Share
             .map(|(t, j)| (t / s.kernel * band.columns + t % s.kernel) * bytes + j)
             .collect();
         let table = &table[start * reads.len() * 32..][..block_width * reads.len() * 32];
+        let scale = scale.map(|scale| &scale[start..start + block_width]);
         simd::run(
-            Lookup { spikes: &padded, pixels: &pixels, real, reads: &reads, table, width: block_width, target },
+            Lookup { spikes: &padded, pixels: &pixels, real, reads: &reads, table, scale, width: block_width, target },
             block_width,
         );
     });
 }
 
-/// The sums of the OIHW `weight`, `[block][tap][byte of channels][low, high four][subset of 16][width]`.
+/// The sums of the OIHW `weight`, in whole numbers, `[block][tap][byte of channels][low, high four][subset of 16][width]`.
 pub(super) fn table(s: &ConvShape, weight: &[f32]) -> Aligned {
     let blocks = out_blocks(s);
     let weights = Weights::forward(s, weight);
@@ -82,7 +85,7 @@ pub(super) fn table(s: &ConvShape, weight: &[f32]) -> Aligned {
                 let (known, new) = sums.split_at_mut(subset * width);
                 let rest = &known[(subset - (1 << last)) * width..][..width];
                 for ((sum, a), b) in new[..width].iter_mut().zip(rest).zip(&rows[last * width..]) {
-                    *sum = a + b;
+                    *sum = add(*a, *b);
                 }
             }
         }
@@ -98,6 +101,7 @@ struct Lookup<'a> {
     /// For each 32 rows of the table: the byte it is indexed by, from a pixel's first.
     reads: &'a [usize],
     table: &'a [f32],
+    scale: Option<&'a [f32]>,
     width: usize,
     target: Shared<f32>,
 }
@@ -125,11 +129,13 @@ impl Lookup<'_> {
         // Floats of the table under which all pixels pass: the first-level cache of the machines that have such vectors.
         let slice = if S::REGISTERS == 32 { 12288 } else { 6144 };
         let each = (slice / (32 * N * S::LANES)).max(1);
+        let slices = self.reads.len().div_ceil(each);
         for (index, reads) in self.reads.chunks(each).enumerate() {
+            let scale = self.scale.filter(|_| index + 1 == slices);
             let table = self.table[index * each * 32 * N * S::LANES..].as_ptr();
             for pixels in self.pixels[..self.real.next_multiple_of(P)].as_chunks::<P>().0 {
                 // SAFETY: as in `run`.
-                unsafe { self.tile::<S, P, N>(pixels, reads, table, index == 0) };
+                unsafe { self.tile::<S, P, N>(pixels, reads, table, index == 0, scale) };
             }
         }
     }
@@ -141,6 +147,7 @@ impl Lookup<'_> {
         reads: &[usize],
         mut table: *const f32,
         fresh: bool,
+        scale: Option<&[f32]>,
     ) {
         // SAFETY: as in `run`.
         unsafe {
@@ -160,13 +167,21 @@ impl Lookup<'_> {
                     let low = table.add((byte & 15) * (N * S::LANES));
                     let high = table.add((16 + (byte >> 4)) * (N * S::LANES));
                     for n in 0..N {
-                        sum[p][n] = S::add(sum[p][n], S::load(low.add(n * S::LANES)));
+                        sum[p][n] = S::add_ints(sum[p][n], S::load(low.add(n * S::LANES)));
                     }
                     for n in 0..N {
-                        sum[p][n] = S::add(sum[p][n], S::load(high.add(n * S::LANES)));
+                        sum[p][n] = S::add_ints(sum[p][n], S::load(high.add(n * S::LANES)));
                     }
                 }
                 table = table.add(32 * N * S::LANES);
+            }
+            if let Some(scale) = scale {
+                for n in 0..N {
+                    let scale = S::load(scale.as_ptr().add(n * S::LANES));
+                    for p in 0..P {
+                        sum[p][n] = S::mul(S::from_ints(sum[p][n]), scale);
+                    }
+                }
             }
             for p in 0..P {
                 for n in 0..N {

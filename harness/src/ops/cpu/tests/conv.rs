@@ -1,5 +1,5 @@
 use super::super::Level;
-use super::super::conv::{Path, forward, grad_input, grad_weight, path};
+use super::super::conv::{Packed, Path, forward, forward_packed, grad_input, grad_weight, path};
 use super::reference::{self as naive, close, map, normals, padding_is_zero, same_on_any_threads, spikes};
 use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
@@ -170,5 +170,76 @@ fn dense_and_event_paths_agree_at_every_density() {
         grad_weight(&s, Input::Map(&floats), &grad, &mut a);
         grad_weight(&s, Input::Spikes(&bits), &grad, &mut b);
         close("grad_weight", &b, &a.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(), 1e-6);
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+/// The spikes with a share of them, or of the silent ones, turned over.
+fn flipped(spikes_before: &[u8], rows: usize, channels: usize, share: f64) -> Vec<u8> {
+    let (_, flips) = spikes(9, rows, channels, share);
+    spikes_before.iter().zip(flips).map(|(a, b)| a ^ b).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_pass_from_the_sums_of_another_has_the_bits_of_one_alone(
+        s in shapes(),
+        density in 0.05..0.5,
+        share in prop_oneof![Just(0.0), 0.0..0.05],
+    ) {
+        let _path = naive::any_path();
+        let rows = s.images * s.height * s.width;
+        let weight = normals(1, s.weight_len());
+        let (_, before) = spikes(4, rows, s.c_in, density);
+        let after = flipped(&before, rows, s.c_in, share);
+        let packed = Packed::keeping();
+        let first = forward_packed(&s, Input::Spikes(&before), &weight, &packed);
+        let second = forward_packed(&s, Input::Spikes(&after), &weight, &packed);
+        let alone = |spikes: &[u8]| forward_packed(&s, Input::Spikes(spikes), &weight, &Packed::default());
+        prop_assert_eq!(bits(&first), bits(&alone(&before)));
+        prop_assert_eq!(bits(&second), bits(&alone(&after)));
+    }
+}
+
+#[test]
+fn sums_over_spikes_have_the_same_bits_on_every_instruction_set_and_path() {
+    // Lists on one, tables on the other, and a portable loop.
+    let s = layer(3, 12, 16, 24, 3, 1);
+    let rows = s.images * s.height * s.width;
+    let weight = normals(1, s.weight_len());
+    let (_, spikes) = spikes(4, rows, s.c_in, 0.3);
+    let sums = |level| {
+        let _path = naive::limited_path(level);
+        let mut out = vec![f32::NAN; s.out_len()];
+        forward(&s, Input::Spikes(&spikes), &weight, &mut out);
+        bits(&out)
+    };
+    let portable = sums(Level::Portable);
+    assert_eq!(portable, sums(Level::Avx2));
+    assert_eq!(portable, sums(Level::Avx512));
+}
+
+#[test]
+fn weights_of_any_size_keep_their_digits_and_a_nan_stays_one() {
+    let _path = naive::any_path();
+    let s = layer(1, 4, 16, 16, 3, 1);
+    let (floats, bits) = spikes(4, 16, 16, 0.3);
+    for factor in [1e-30f32, 1e-3, 1.0, 1e30] {
+        let weight: Vec<f32> = normals(1, s.weight_len()).iter().map(|w| w * factor).collect();
+        let mut out = vec![f32::NAN; s.out_len()];
+        forward(&s, Input::Spikes(&bits), &weight, &mut out);
+        close(&format!("weights of {factor:e}"), &out, &naive::forward(&s, &floats, &weight), TOLERANCE);
+    }
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut weight = normals(1, s.weight_len());
+        weight[0] = bad;
+        let mut out = vec![0.0; s.out_len()];
+        forward(&s, Input::Spikes(&bits), &weight, &mut out);
+        assert!(out.chunks(16).all(|pixel| pixel[0].is_nan() && pixel[1..].iter().all(|x| x.is_finite())));
     }
 }

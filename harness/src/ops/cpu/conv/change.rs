@@ -1,0 +1,145 @@
+//! The forward of spikes that differ in few places from those of an earlier pass with the same weight: the earlier sums,
+//! plus the weight rows of new spikes, minus those of vanished ones. Sums are whole numbers, so the bits are the same.
+
+use super::super::super::{ConvShape, pad8};
+use super::super::parallel::{Aligned, Shared, tiles};
+use super::super::simd::{self, Kernel, Simd};
+use super::exact::Scale;
+use super::out_channels;
+use super::pack::Weights;
+
+/// What a pass leaves for those after it.
+pub(super) struct Before {
+    /// Its spikes.
+    pub spikes: Vec<u8>,
+    /// Its sums, unscaled.
+    pub sums: Vec<f32>,
+}
+
+impl Before {
+    /// Spikes that came or went.
+    pub(super) fn changes(&self, spikes: &[u8]) -> u64 {
+        let ((a, rest_a), (b, rest_b)) = (self.spikes.as_chunks::<8>(), spikes.as_chunks::<8>());
+        let whole: u64 = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| u64::from((u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).count_ones()))
+            .sum();
+        whole + rest_a.iter().zip(rest_b).map(|(a, b)| u64::from((a ^ b).count_ones())).sum::<u64>()
+    }
+}
+
+/// `from`, written to `to`.
+///
+/// # Safety
+/// `to` has room for it, and nothing else touches that while the result lives.
+unsafe fn copied<'a>(from: &[f32], to: *mut f32) -> &'a mut [f32] {
+    // SAFETY: the caller's.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
+        std::slice::from_raw_parts_mut(to, from.len())
+    }
+}
+
+/// A convolution's output from its sums.
+pub(super) fn scale(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f32>) {
+    let (pixels, stride) = (s.out_height() * s.out_width(), out_channels(s));
+    tiles(s.images, s.out_len() * 2, |image| {
+        let sums = &sums[image * pixels * stride..][..pixels * stride];
+        // SAFETY: each image is its own part of the target, which is as long as the sums.
+        let target = unsafe { copied(sums, target.at(image * pixels * stride)) };
+        simd::run(Scale { target: target.as_mut_ptr(), pixels, stride, scale }, stride);
+    });
+}
+
+/// The OIHW `weight`, in whole numbers, as `[tap][in channel][pad8(c_out)]`.
+pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
+    let taps: Vec<usize> = (0..s.kernel * s.kernel).collect();
+    let mut packed = Aligned::zeros(taps.len() * s.c_in * out_channels(s));
+    Weights::forward(s, weight).pack(&taps, 0..s.c_in, 0..s.c_out, out_channels(s), &mut packed);
+    packed
+}
+
+/// The convolution, from `before` and a weight from [`pack`].
+pub(super) fn forward(
+    s: &ConvShape,
+    spikes: &[u8],
+    before: &Before,
+    packed: &[f32],
+    scale: &[f32],
+    target: Shared<f32>,
+) {
+    let bytes = s.height * s.width * pad8(s.c_in) / 8;
+    let (out_pixels, width) = (s.out_height() * s.out_width(), out_channels(s));
+    let reached = (reached(s, s.height, s.out_height()), reached(s, s.width, s.out_width()));
+    tiles(s.images, s.out_len() * 4, |image| {
+        let (new, old) = (&spikes[image * bytes..][..bytes], &before.spikes[image * bytes..][..bytes]);
+        let sums = &before.sums[image * out_pixels * width..][..out_pixels * width];
+        // SAFETY: each image is its own part of the target, which is as long as the sums.
+        let target = unsafe { copied(sums, target.at(image * out_pixels * width)) };
+        simd::run(Update { s, new, old, packed, reached: &reached, target }, width);
+        simd::run(Scale { target: target.as_mut_ptr(), pixels: out_pixels, stride: width, scale }, width);
+    });
+}
+
+/// One image's sums brought up to date.
+struct Update<'a> {
+    s: &'a ConvShape,
+    new: &'a [u8],
+    old: &'a [u8],
+    packed: &'a [f32],
+    /// By row, by column.
+    reached: &'a (Vec<Vec<(usize, usize)>>, Vec<Vec<(usize, usize)>>),
+    target: &'a mut [f32],
+}
+
+impl Kernel for Update<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(mut self) {
+        let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
+        for (i, (&new, &old)) in self.new.iter().zip(self.old).enumerate() {
+            let mut changed = new ^ old;
+            let pixel = i / bytes;
+            while changed != 0 {
+                let bit = changed.trailing_zeros() as usize;
+                changed &= changed - 1;
+                for &(ky, oy) in &self.reached.0[pixel / s.width] {
+                    for &(kx, ox) in &self.reached.1[pixel % s.width] {
+                        let row = (ky * s.kernel + kx) * s.c_in + 8 * (i % bytes) + bit;
+                        // SAFETY: the caller has made S fit the CPU.
+                        unsafe { self.add_row::<S>(row, oy * s.out_width() + ox, new >> bit & 1 == 1) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Update<'_> {
+    /// Adds a weight row to an output pixel, or takes it away.
+    #[inline(always)]
+    unsafe fn add_row<S: Simd>(&mut self, row: usize, out: usize, came: bool) {
+        let width = out_channels(self.s);
+        let row = &self.packed[row * width..][..width];
+        let sums = &mut self.target[out * width..][..width];
+        for k in (0..width).step_by(S::LANES) {
+            // SAFETY: both slices hold `width` floats, a multiple of the vector's lanes.
+            unsafe {
+                let (at, row) = (sums.as_mut_ptr().add(k), S::load(row.as_ptr().add(k)));
+                let sum = S::load(at);
+                S::store(at, if came { S::add_ints(sum, row) } else { S::sub_ints(sum, row) });
+            }
+        }
+    }
+}
+
+/// For each input position along one axis, the taps that read it and the output positions that do.
+fn reached(s: &ConvShape, size: usize, out_size: usize) -> Vec<Vec<(usize, usize)>> {
+    let covers = |position: usize| {
+        // Output o covers o·stride + tap, for taps 0..kernel, in padded coordinates.
+        let taps = (0..s.kernel).filter(move |tap| *tap <= position && (position - tap).is_multiple_of(s.stride));
+        taps.map(move |tap| (tap, (position - tap) / s.stride)).filter(|(_, out)| *out < out_size).collect()
+    };
+    (0..size).map(|position| covers(position + s.padding)).collect()
+}
