@@ -4,6 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        kernels();
+    }
     // A commit and a change of the sources, which are compiled anew in any case; not the index, which `git add` touches.
     for path in ["../.git/logs/HEAD", "src", "../methods/src", "../report/src", "../suites"] {
         if Path::new(path).exists() {
@@ -21,6 +24,27 @@ fn main() {
             "cargo:rustc-env={name}={}",
             value.unwrap_or_else(|| "unknown".into()).lines().next().unwrap_or_default()
         );
+    }
+}
+
+/// The CUDA kernels as PTX for compute capability 8.0, which later cards take too.
+fn kernels() {
+    let source = Path::new("src/ops/cuda/kernels");
+    println!("cargo:rerun-if-changed={}", source.display());
+    println!("cargo:rerun-if-env-changed=NVCC");
+    let nvcc = std::env::var("NVCC").unwrap_or_else(|_| "nvcc".into());
+    let out = Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("kernels.ptx");
+    // No fused multiply-adds: elementwise results are the CPU kernels' bits.
+    let run = Command::new(&nvcc)
+        .args(["--ptx", "-arch=compute_80", "--fmad=false", "-O3", "-o"])
+        .args([&out, &source.join("kernels.cu")])
+        .output();
+    match run {
+        Ok(run) if run.status.success() => {}
+        Ok(run) => panic!("{nvcc} refused the kernels:\n{}", String::from_utf8_lossy(&run.stderr)),
+        Err(error) => {
+            panic!("the feature `cuda` needs nvcc 13 (NVCC={nvcc}): {error}; scripts/cuda_build.sh fetches one")
+        }
     }
 }
 

@@ -22,8 +22,6 @@ pub struct Environment {
     pub git_dirty: Option<bool>,
     /// Worker threads.
     pub threads: usize,
-    /// Which kernels computed: `cpu-avx2`, `cpu-portable`.
-    pub numerics: String,
 }
 
 impl Environment {
@@ -39,7 +37,6 @@ impl Environment {
             git_dirty: revision.as_ref().map(|_| !env!("HARNESS_GIT_STATUS").is_empty()),
             git_revision: revision,
             threads: rayon::current_num_threads(),
-            numerics: crate::ops::cpu::numerics().to_string(),
         }
     }
 }

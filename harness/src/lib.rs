@@ -5,6 +5,7 @@ pub mod cell;
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod device;
 pub mod durable;
 pub mod environment;
 pub mod exit;

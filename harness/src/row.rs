@@ -2,6 +2,7 @@
 
 use crate::cell::{Cell, in_chain};
 use crate::data::Dataset;
+use crate::device::Description;
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
@@ -31,7 +32,14 @@ pub fn failed(record: Record) -> CellResult {
 }
 
 /// The row of a cell before anything was measured.
-pub fn row(cell: &Cell, suite: &str, started: &str, status: Status, error: Option<String>) -> Record {
+pub fn row(
+    cell: &Cell,
+    suite: &str,
+    started: &str,
+    device: &Description,
+    status: Status,
+    error: Option<String>,
+) -> Record {
     let (config, environment) = (&cell.config, Environment::new());
     let surrogate = config.method.as_ref().map(|m| m.surrogate);
     let lif = config.time_steps.map(|_| config.network.neuron);
@@ -72,13 +80,13 @@ pub fn row(cell: &Cell, suite: &str, started: &str, status: Status, error: Optio
         parameters: None,
         peak_memory_bytes: peak_memory_bytes(),
         train_seconds: None,
-        numerics: Some(environment.numerics),
-        device: Some("cpu".into()),
+        numerics: Some(device.numerics.clone()),
+        device: Some(device.class.into()),
         threads: Some(environment.threads),
         host: environment.host,
         os: environment.os,
         cpu: environment.cpu,
-        gpu: None,
+        gpu: device.gpu.clone(),
         rustc: environment.rustc,
         harness_version: env!("CARGO_PKG_VERSION").into(),
         candle_version: crate::environment::CANDLE_VERSION.into(),

@@ -2,6 +2,7 @@
 
 use crate::cell::Cell;
 use crate::data::{self, Dataset};
+use crate::device;
 use crate::environment::utc_now;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
@@ -11,6 +12,7 @@ use crate::store::Store;
 use crate::train::state::Checkpoints;
 use crate::train::trainer::{Ended, Interrupt, Job};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use report::record::{RunPlan, Status};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -41,6 +43,8 @@ pub struct Request {
     pub audit: bool,
     /// Whether this process renews what is derived from the results.
     pub rows: Rows,
+    /// Where to compute.
+    pub device: Device,
     /// Set by a signal.
     pub interrupt: Interrupt,
 }
@@ -163,7 +167,8 @@ fn one(
     }
     progress.start(cell);
     let started = utc_now();
-    let row = |status, error| row(cell, &request.suite, &started, status, error);
+    let described = device::describe(&request.device);
+    let row = |status, error| row(cell, &request.suite, &started, &described, status, error);
     let dataset = match datasets.open(cell, request.data_dir.as_deref(), store) {
         Ok(dataset) => dataset,
         Err(error) => {
@@ -195,7 +200,8 @@ fn one(
         .ok()
         .and_then(|s| s.parse().ok())
         .map_or(SAVE_EVERY, Duration::from_secs_f64);
-    let job = Job { cell, dataset: &dataset, parent, folder: &folder, save_every, interrupt: &request.interrupt };
+    let (device, interrupt) = (&request.device, &request.interrupt);
+    let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, save_every, interrupt };
     let ended = guarded(|| job.run(&mut |tick| progress.tick(cell, tick)));
     let result = match ended {
         Ok(Ended::Interrupted) => {

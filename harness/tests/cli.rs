@@ -290,10 +290,13 @@ fn slurms_flags_and_launcher_say_what_they_need() {
     bench.run(&["suite", "tiny", "--partition", "gpu"]).code(2).stderr(contains("--launcher slurm"));
     bench.run(&["suite", "tiny", "--launcher", "slurm", "--fresh"]).code(2).stderr(contains("--fresh"));
     bench.run(&["suite", "tiny", "--launcher", "slurm", "--budget", "1h"]).code(2).stderr(contains("--budget"));
+    if !cfg!(feature = "cuda") {
+        bench.run(&["suite", "tiny", "--launcher", "slurm", "--gpus", "1"]).code(2).stderr(contains("without CUDA"));
+    }
     let bad = bench.run(&["suite", "tiny", "--launcher", "slurm", "--partition", "a b", "--dry-run"]);
     bad.code(2).stderr(contains("partition"));
-    let without = bench.run(&["suite", "tiny", "--launcher", "slurm", "--dry-run", "--gpus", "1"]);
-    without.success().stdout(contains("#SBATCH --gpus=1").and(contains("sbatch --parsable")));
+    let without = bench.run(&["suite", "tiny", "--launcher", "slurm", "--dry-run", "--cpus", "3"]);
+    without.success().stdout(contains("#SBATCH --cpus-per-task=3").and(contains("sbatch --parsable")));
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
         retry: false,
         audit: false,
         rows: Rows::Now,
+        device: candle_core::Device::Cpu,
         interrupt: Interrupt::default(),
     };
     assert_eq!(run::run(&mut request).unwrap().trained, 1);

@@ -1,6 +1,7 @@
 //! The network against PyTorch dumps: those in the project, and the larger ones beside it where they are there.
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
+use candle_core::Device;
 use harness::parity::dump::Dump;
 use harness::parity::parity;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ fn dumps(folder: &Path) -> Vec<PathBuf> {
 fn check(folder: &Path) -> usize {
     let paths = dumps(folder);
     for path in &paths {
-        let result = parity(&Dump::read(path).unwrap()).unwrap();
+        let result = parity(&Dump::read(path).unwrap(), &Device::Cpu).unwrap();
         let failed: Vec<_> = result.checks.iter().filter(|check| !check.passed()).collect();
         assert!(result.verdict == "pass" && failed.is_empty(), "{}: {failed:#?}", path.display());
     }
@@ -43,7 +44,7 @@ fn a_changed_value_fails_the_dump() {
     let mut bytes = std::fs::read(&path).unwrap();
     let last = bytes.len() - 6;
     bytes[last] ^= 0x40;
-    let result = parity(&Dump::parse(&bytes).unwrap()).unwrap();
+    let result = parity(&Dump::parse(&bytes).unwrap(), &Device::Cpu).unwrap();
     assert_eq!(result.verdict, "fail");
 }
 

@@ -46,7 +46,8 @@ fn dataset(cell: &Cell) -> Arc<dyn Dataset> {
 }
 
 fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, interrupt: &'a Interrupt) -> Job<'a> {
-    Job { cell, dataset, parent: None, folder, save_every: Duration::from_secs(3600), interrupt }
+    let device = &candle_core::Device::Cpu;
+    Job { cell, dataset, device, parent: None, folder, save_every: Duration::from_secs(3600), interrupt }
 }
 
 fn train(cell: &Cell) -> State {
@@ -192,7 +193,7 @@ fn the_finite_difference_gradient_has_the_bits_of_the_plain_loop() {
             perturbed.params[0] =
                 candle_core::Tensor::from_slice(weights, network.params[0].dims(), &candle_core::Device::Cpu)?;
             let output = perturbed.forward(&input, 4, &pass)?;
-            Ok(readout::cross_entropy(&output.logits, &labels, 2, 10).loss)
+            Ok(readout::cross_entropy(&output.logits, &labels, 2, 10)?.score()?.loss)
         })
         .unwrap();
         let bits = |gradient: &[f64]| gradient.iter().map(|g| g.to_bits()).collect::<Vec<_>>();

@@ -5,6 +5,7 @@ use crate::cli::{BenchArgs, BenchCommand};
 use crate::data::bench as data_bench;
 use crate::data::frames::Framing;
 use crate::data::{Integration, Resize};
+use crate::device;
 use crate::environment::peak_memory_bytes;
 use crate::exit;
 use crate::model::config::NetworkConfig;
@@ -62,7 +63,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(args: &'a BenchArgs) -> Result<Self> {
-        super::suite::precision(args.device)?;
+        let device = device::open(args.device)?;
         let [channels, height, width] = parse_input(&args.input)?;
         let positive = [("--batch", args.batch), ("--time-steps", args.time_steps), ("--steps", args.steps)];
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -77,10 +78,10 @@ impl<'a> Bench<'a> {
             imagenet_stem: false,
         };
         config.validate().map_err(exit::usage)?;
-        let network = Network::new(&config, Neuron::Lif(neuron), channels, CLASSES, 0)?;
+        let network = Network::new(&config, Neuron::Lif(neuron), channels, CLASSES, 0)?.to_device(&device)?;
         let mut stream = Stream::new(0, Purpose::Synthetic, (0, 0));
         let pixels: Vec<f32> = (0..args.batch * height * width * channels).map(|_| stream.normal() as f32).collect();
-        let input = Activation::from_images(&pixels, [args.batch, height, width, channels], &candle_core::Device::Cpu)?;
+        let input = Activation::from_images(&pixels, [args.batch, height, width, channels], &device)?;
         let labels = (0..args.batch).map(|_| stream.below(CLASSES) as u32).collect();
         Ok(Self { args, network, input, labels, surrogate: Surrogate::Dspike(Dspike { temperature: 3.0 }) })
     }
@@ -90,11 +91,12 @@ impl<'a> Bench<'a> {
     }
 
     fn line(&self, mut measured: serde_json::Value) -> String {
-        let args = self.args;
+        let (args, described) = (self.args, device::describe(self.network.device()));
         let common = json!({
             "architecture": args.architecture.name(), "width": args.width, "norm": args.norm.name(), "time_steps": args.time_steps,
             "batch": args.batch, "input": args.input, "peak_memory_bytes": peak_memory_bytes(),
-            "threads": rayon::current_num_threads(), "device": "cpu", "numerics": crate::ops::cpu::numerics(),
+            "threads": rayon::current_num_threads(), "device": described.class, "gpu": described.gpu,
+            "numerics": described.numerics,
         });
         if let (Some(measured), Some(common)) = (measured.as_object_mut(), common.as_object()) {
             measured.extend(common.clone());
@@ -132,13 +134,13 @@ fn step(bench: &Bench<'_>) -> Result<String> {
     for i in 0..args.warmup + args.steps {
         let start = Instant::now();
         let output = network.forward(&bench.input, args.batch, &bench.pass(Statistics::Batch, true))?;
-        let loss = readout::cross_entropy(&output.logits, &bench.labels, args.time_steps, CLASSES);
+        let loss = readout::cross_entropy(&output.logits, &bench.labels, args.time_steps, CLASSES)?;
         let forward = start.elapsed().as_secs_f64();
         let gradients = network.backward(&output, &loss.grad_logits, args.time_steps, args.batch, &bench.surrogate)?;
         let backward = start.elapsed().as_secs_f64() - forward;
-        network.update_running(&output);
         sgd.step(&network.params, &velocities, &gradients)?;
-        rate = mean_rate(&output.activity);
+        network.update_running(&output)?;
+        rate = mean_rate(&output.activity()?);
         drop((output, gradients));
         if i >= args.warmup {
             steps.push(start.elapsed().as_secs_f64());
@@ -159,12 +161,12 @@ fn eval(bench: &Bench<'_>) -> Result<String> {
     let mut network = bench.network.clone();
     let output = network.forward(&bench.input, args.batch, &bench.pass(Statistics::Batch, false))?;
     // Running statistics of this batch, so that the layers fire as in a trained network.
-    (0..60).for_each(|_| network.update_running(&output));
+    (0..60).try_for_each(|_| network.update_running(&output))?;
     let (mut times, mut rate) = (Vec::new(), 0.0);
     for i in 0..args.warmup + args.steps {
         let start = Instant::now();
         let output = network.forward(&bench.input, args.batch, &bench.pass(Statistics::Running, false))?;
-        rate = mean_rate(&output.activity);
+        rate = mean_rate(&output.activity()?);
         if i >= args.warmup {
             times.push(start.elapsed().as_secs_f64());
         }

@@ -1,6 +1,8 @@
 //! `harness doctor`: what this machine offers.
 
+use crate::cli;
 use crate::data::{self, DatasetName};
+use crate::device;
 use crate::environment::{CANDLE_VERSION, Environment};
 use std::path::Path;
 
@@ -16,8 +18,15 @@ pub fn doctor(data_dir: Option<&Path>) {
     );
     println!("machine    {}, {}", text(&environment.cpu), text(&environment.os));
     println!("threads    {}", environment.threads);
-    println!("kernels    {}", environment.numerics);
-    println!("CUDA       not in this binary");
+    println!("kernels    {}", crate::ops::cpu::numerics());
+    match device::open(cli::Device::Cuda) {
+        Ok(card) => {
+            let card = device::describe(&card);
+            println!("CUDA       {}, {}", card.gpu.unwrap_or_else(|| "a card without a name".into()), card.numerics);
+        }
+        Err(_) if !cfg!(feature = "cuda") => println!("CUDA       not in this binary"),
+        Err(error) => println!("CUDA       {error:#}"),
+    }
     for &dataset in DatasetName::ALL {
         let found = if dataset.is_embedded() {
             "compiled in".to_string()

@@ -1,10 +1,11 @@
 //! `harness eval` and `harness repro-check`: finished cells looked at again.
 
 use super::merge;
-use super::suite::{overrides, precision};
+use super::suite::overrides;
 use crate::cell::{self, CellConfig};
 use crate::cli::{Device, EvalArgs, ReproArgs, Selection};
 use crate::data;
+use crate::device;
 use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
 use crate::plan;
@@ -46,7 +47,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 /// Trains a cell and its ancestors twice, in two fresh folders, and compares every byte but the volatile columns.
 pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
     let suite = Suite::load(&args.suite)?;
-    let cells = cell::cells(&suite, &overrides(&Selection::default()), precision(Device::Auto)?)?;
+    let cells = cell::cells(&suite, &overrides(&Selection::default()), device::precision(Device::Auto)?)?;
     let filter = cell::Filter::parse(&[format!("cell={}", args.cell)])?;
     let cells = filter.select(cells).with_context(|| format!("suite {}", args.suite))?;
     let mut results = Vec::new();
@@ -63,6 +64,7 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             retry: false,
             audit: false,
             rows: Rows::Now,
+            device: device::open(Device::Auto)?,
             interrupt: interrupt.clone(),
         };
         let outcome = run::run(&mut request)?;

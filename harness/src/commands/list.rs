@@ -1,9 +1,10 @@
 //! `harness list` and `harness status`.
 
-use super::suite::{overrides, precision, select};
+use super::suite::{overrides, select};
 use crate::cell;
 use crate::cli::{Device, ListArgs, Listing, StatusArgs};
 use crate::data::DatasetName;
+use crate::device;
 use crate::exit::{self, Code};
 use crate::plan;
 use crate::run;
@@ -27,7 +28,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
         }
         Listing::Cells => {
             let suite = Suite::load(&args.suite)?;
-            let cells = cell::cells(&suite, &overrides(&args.selection), precision(Device::Auto)?)?;
+            let cells = cell::cells(&suite, &overrides(&args.selection), device::precision(Device::Auto)?)?;
             let cells = select(cells, &args.selection)?;
             if args.json {
                 for cell in &cells {

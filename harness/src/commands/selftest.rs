@@ -5,6 +5,7 @@ use crate::exit::{self, Code};
 use crate::parity::dump::Dump;
 use crate::parity::{Check, parity};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use serde_json::json;
 use std::path::Path;
 
@@ -43,7 +44,7 @@ pub fn selftest(json: bool) -> Result<()> {
     };
     for (name, bytes) in DUMPS {
         let dump = Dump::parse(bytes).with_context(|| format!("the compiled-in dump `{name}`"))?;
-        show(name, &parity(&dump)?.checks);
+        show(name, &parity(&dump, &Device::Cpu)?.checks);
     }
     show("embedded photographs", &[pixels()?]);
     show("statistics", &statistics()?);
@@ -61,7 +62,7 @@ pub fn selftest(json: bool) -> Result<()> {
 
 /// `harness parity`: recomputes one dump; prints one JSON object.
 pub fn parity_of(path: &Path) -> Result<()> {
-    let parity = parity(&Dump::read(path)?).with_context(|| path.display().to_string())?;
+    let parity = parity(&Dump::read(path)?, &Device::Cpu).with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string(&parity)?);
     match parity.verdict {
         "pass" => Ok(()),

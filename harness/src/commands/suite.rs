@@ -4,6 +4,7 @@ use crate::budget;
 use crate::cell::{self, Cell, Filter, Overrides};
 use crate::cli::{Device, Launcher, Selection, SuiteArgs};
 use crate::data;
+use crate::device;
 use crate::exit;
 use crate::plan;
 use crate::run::{self, Request, Rows};
@@ -18,17 +19,19 @@ use std::path::{Path, PathBuf};
 /// Runs a suite, or shows what it would run.
 pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     let suite = Suite::load(&args.name)?;
-    let precision = precision(args.device.unwrap_or(Device::Auto))?;
     if args.launcher == Launcher::Slurm {
-        return slurm::launch(&suite, args, precision);
+        return slurm::launch(&suite, args);
     }
+    let choice = args.device.unwrap_or(Device::Auto);
+    let precision = device::precision(choice)?;
     if args.slurm != Resources::default() {
         return Err(exit::usage("--partition, --account, --gpus, --cpus, --time and --memory need --launcher slurm"));
     }
     if args.dry_run {
         return dry_run(&suite, args, precision);
     }
-    let suite = match fallback(&suite, args)? {
+    let device = device::open(choice)?;
+    let suite = match fallback(&suite, args, device.is_cuda())? {
         Some(fallback) => fallback,
         None => suite,
     };
@@ -48,6 +51,7 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         retry: args.retry,
         audit: suite.audit,
         rows: if args.no_report { Rows::Later } else { Rows::Now },
+        device,
         interrupt,
     };
     let outcome = run::run(&mut request)?;
@@ -77,23 +81,19 @@ fn explain(outcome: &run::Outcome, out: &Path) -> String {
     format!("of the cells of {}, {}", out.display(), parts.join("; "))
 }
 
-/// The device class and precision that are part of every cell's identity.
-pub fn precision(device: Device) -> Result<&'static str> {
-    match device {
-        Device::Auto | Device::Cpu => Ok("cpu-f32"),
-        Device::Cuda => Err(exit::usage("this binary was built without CUDA; leave --device out, or say --device cpu")),
-    }
-}
-
 /// The suite that runs instead, where this one names one and cannot sensibly run here. Says so on standard error.
-fn fallback(suite: &Suite, args: &SuiteArgs) -> Result<Option<Suite>> {
+fn fallback(suite: &Suite, args: &SuiteArgs, card: bool) -> Result<Option<Suite>> {
     let Some(name) = suite.fallback.as_ref().filter(|_| !args.exact && args.device.is_none()) else { return Ok(None) };
     let (present, absent): (Vec<_>, Vec<_>) = datasets(suite).into_iter().partition(|dataset| {
         dataset.is_embedded() || args.data_dir.as_deref().is_some_and(|dir| data::locate(*dataset, dir).is_some())
     });
     let names = |list: &[data::DatasetName]| list.iter().map(|d| d.title()).collect::<Vec<_>>().join(", ");
+    if card && !present.is_empty() {
+        return Ok(None);
+    }
     let missing = match (absent.is_empty(), present.is_empty()) {
         (true, _) => "no CUDA device".to_string(),
+        (false, true) if card => format!("none of its data sets ({})", names(&absent)),
         (false, true) => format!("no CUDA device and none of its data sets ({})", names(&absent)),
         (false, false) => {
             format!("no CUDA device (of its data sets {} are here, {} are not)", names(&present), names(&absent))
@@ -128,7 +128,7 @@ fn dry_run(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
         let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
         budget::plan(suite, &cells, Store::existing(&out).ok().as_ref(), budget)?;
     }
-    if let Some(name) = fallback(suite, args)?.map(|suite| suite.name) {
+    if let Some(name) = fallback(suite, args, precision.starts_with("cuda"))?.map(|suite| suite.name) {
         println!("Nothing was run. Without --dry-run, `{name}` would run here instead, as said above.");
     } else {
         println!("Nothing was run.");

@@ -13,13 +13,13 @@ use methods::surrogate::Surrogate;
 pub type Gradients = Vec<Tensor>;
 
 impl Network {
-    /// Backpropagation through time from the logits' gradient `[T, B, classes]`.
+    /// Backpropagation through time from the logits' gradient `[T·B, classes]`.
     ///
     /// Borrows the tape, so that several surrogates can be tried on one forward pass (FDG's candidates).
     pub fn backward(
         &self,
         output: &Output,
-        grad_logits: &[f32],
+        grad_logits: &Tensor,
         time_steps: usize,
         batch: usize,
         surrogate: &Surrogate,
@@ -108,8 +108,8 @@ impl Backward<'_> {
         c: &ConvNorm,
         normed: &Normed,
         current: Current<'_>,
-        sum: &[f64],
-        sum_map: &[f64],
+        sum: &Tensor,
+        sum_map: &Tensor,
     ) -> Result<Activation> {
         let gamma = &self.network.params[c.weight + 1];
         let result = norm::backward(normed, current, sum, sum_map, gamma, c.gain)?;

@@ -72,13 +72,26 @@ pub struct Normed {
     /// Before the norm, `[T·B or B, H, W, pad8(C)]`.
     pub conv_out: Activation,
     /// `[pad8(C)]`, 0 in the padding.
-    pub scale: Vec<f32>,
+    pub scale: Tensor,
     /// `[pad8(C)]`, 0 in the padding.
-    pub shift: Vec<f32>,
-    /// Statistics in use, `[pad8(C)]`.
-    pub mean: Vec<f64>,
-    /// 1/√(variance + ε), `[pad8(C)]`.
-    pub inverse_std: Vec<f64>,
+    pub shift: Tensor,
+    /// Statistics in use, f64 `[pad8(C)]`.
+    pub mean: Tensor,
+    /// 1/√(variance + ε), f64 `[pad8(C)]`, 0 in the padding.
+    pub inverse_std: Tensor,
+}
+
+impl Normed {
+    /// A copy on `device`, or itself where it is there.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            conv_out: self.conv_out.to_device(device)?,
+            scale: self.scale.to_device(device)?,
+            shift: self.shift.to_device(device)?,
+            mean: self.mean.to_device(device)?,
+            inverse_std: self.inverse_std.to_device(device)?,
+        })
+    }
 }
 
 /// What meets the main branch at a neuron.
@@ -90,6 +103,17 @@ pub enum Shortcut {
     Identity(Activation),
     /// Another convolution and norm.
     Branch(Normed),
+}
+
+impl Shortcut {
+    /// A copy on `device`, or itself where it is there.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(match self {
+            Self::None => Self::None,
+            Self::Identity(x) => Self::Identity(x.to_device(device)?),
+            Self::Branch(normed) => Self::Branch(normed.to_device(device)?),
+        })
+    }
 }
 
 /// What one layer leaves for the backward pass. A pass has a dozen of them: their size does not matter.
@@ -128,16 +152,35 @@ pub struct LayerActivity {
 /// What a forward pass gives.
 #[derive(Debug)]
 pub struct Output {
-    /// `[T, B, classes]`.
-    pub logits: Vec<f32>,
-    /// Spiking layers in order; empty for the ANN.
-    pub activity: Vec<LayerActivity>,
+    /// `[T·B, classes]`, on the network's device.
+    pub logits: Tensor,
+    /// Spiking layers in order, but for their spikes; empty for the ANN.
+    layers: Vec<LayerActivity>,
+    /// The layers' spikes, I64 `[1]` each, on the network's device.
+    spikes: Vec<Tensor>,
     /// Batch statistics (mean, unbiased variance) of each norm, for [`Network::update_running`].
     pub statistics: Vec<(usize, norm::Statistics, usize)>,
     /// In the layers' order; empty unless kept.
     pub tape: Vec<Saved>,
     /// The last activation: the readout's input.
     pub last: Activation,
+}
+
+impl Output {
+    /// Spiking layers in order; empty for the ANN. Waits for the device.
+    pub fn activity(&self) -> Result<Vec<LayerActivity>> {
+        if self.spikes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let counts = Tensor::cat(&self.spikes, 0)?.to_vec1::<i64>()?;
+        let counted = self.layers.iter().cloned().zip(counts);
+        Ok(counted.map(|(layer, spikes)| LayerActivity { spikes: spikes as u64, ..layer }).collect())
+    }
+
+    /// The logits `[T, B, classes]`, flat, in host memory.
+    pub fn host_logits(&self) -> Result<Vec<f32>> {
+        readout::values(&self.logits)
+    }
 }
 
 impl Network {
@@ -156,6 +199,17 @@ impl Network {
         let running = layout.running.iter().map(|(_, c)| Running { mean: vec![0.0; *c], variance: vec![1.0; *c] });
         let running = running.collect();
         Ok(Self { layout, neuron, params, running })
+    }
+
+    /// The network with its parameters on `device`.
+    pub fn to_device(mut self, device: &Device) -> Result<Self> {
+        self.params = self.params.iter().map(|param| param.to_device(device)).collect::<Result<_>>()?;
+        Ok(self)
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> &Device {
+        self.params[0].device()
     }
 
     /// Number of trained values.
@@ -179,33 +233,51 @@ impl Network {
         pass: &Pass,
         packed: &[Option<conv::Packed>],
     ) -> Result<Output> {
-        let mut run =
-            Run { network: self, pass, batch, packed, activity: Vec::new(), statistics: Vec::new(), tape: Vec::new() };
+        let mut run = Run {
+            network: self,
+            pass,
+            batch,
+            packed,
+            activity: Vec::new(),
+            spikes: Vec::new(),
+            statistics: Vec::new(),
+            tape: Vec::new(),
+        };
         let mut x = input.clone();
         for layer in &self.layout.layers {
             x = run.layer(layer, x)?;
         }
         let (weight, bias) = (&self.params[self.params.len() - 2], &self.params[self.params.len() - 1]);
         if pass.count_synops && x.is_spikes() {
-            let spikes = pool::spike_count(&x)? as f64;
-            run.credit_synops(spikes * weight.dims()[0] as f64);
+            let spikes = pool::spike_count(&x)?.to_vec1::<i64>()?;
+            run.credit_synops(spikes[0] as f64 * weight.dims()[0] as f64);
         }
         let logits = readout::logits(&x, weight, bias)?;
-        let Run { activity, statistics, tape, .. } = run;
-        Ok(Output { logits, activity, statistics, tape, last: x })
+        let Run { activity, spikes, statistics, tape, .. } = run;
+        Ok(Output { logits, layers: activity, spikes, statistics, tape, last: x })
     }
 
-    /// Moves the running statistics towards those of a training pass.
-    pub fn update_running(&mut self, output: &Output) {
+    /// Moves the running statistics, which are in host memory, towards those of a training pass. Waits for the device.
+    pub fn update_running(&mut self, output: &Output) -> Result<()> {
+        if output.statistics.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<&Tensor> = output.statistics.iter().flat_map(|(_, s, _)| [&s.mean, &s.variance]).collect();
+        let all = Tensor::cat(&all, 0)?.to_vec1::<f64>()?;
+        let mut rest = all.as_slice();
         for (index, batch, count) in &output.statistics {
+            let (mean, after) = rest.split_at(batch.mean.elem_count());
+            let (variance, after) = after.split_at(batch.variance.elem_count());
+            rest = after;
             let running = &mut self.running[*index];
             let unbiased = *count as f64 / (count.saturating_sub(1).max(1)) as f64;
             for c in 0..running.mean.len() {
                 let blend = |old: f32, new: f64| ((1.0 - NORM_MOMENTUM) * f64::from(old) + NORM_MOMENTUM * new) as f32;
-                running.mean[c] = blend(running.mean[c], batch.mean[c]);
-                running.variance[c] = blend(running.variance[c], batch.variance[c] * unbiased);
+                running.mean[c] = blend(running.mean[c], mean[c]);
+                running.variance[c] = blend(running.variance[c], variance[c] * unbiased);
             }
         }
+        Ok(())
     }
 }
 
@@ -216,6 +288,7 @@ struct Run<'a> {
     batch: usize,
     packed: &'a [Option<conv::Packed>],
     activity: Vec<LayerActivity>,
+    spikes: Vec<Tensor>,
     statistics: Vec<(usize, norm::Statistics, usize)>,
     tape: Vec<Saved>,
 }
@@ -286,7 +359,8 @@ impl Run<'_> {
             }
             Statistics::Running => {
                 let running = &self.network.running[c.running];
-                norm::fold(conv_out, &norm::Statistics::from_running(running), gamma, beta, c.gain)
+                let statistics = norm::Statistics::from_running(running, gamma.device())?;
+                norm::fold(conv_out, &statistics, gamma, beta, c.gain)
             }
         }
     }
@@ -306,10 +380,11 @@ impl Run<'_> {
                 let per_image = spikes.height() * spikes.width() * spikes.channels;
                 self.activity.push(LayerActivity {
                     name: name.to_string(),
-                    spikes: pool::spike_count(&spikes)?,
+                    spikes: 0,
                     neuron_steps: (spikes.images() * per_image) as u64,
                     synops: 0.0,
                 });
+                self.spikes.push(pool::spike_count(&spikes)?);
                 Ok(spikes)
             }
         }

@@ -31,6 +31,11 @@ impl Activation {
         Ok(Self { tensor, channels })
     }
 
+    /// A copy on `device`, or itself where it is there.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { tensor: self.tensor.to_device(device)?, ..*self })
+    }
+
     /// Whether these are spikes.
     pub fn is_spikes(&self) -> bool {
         self.tensor.dtype() == DType::U8

@@ -1,7 +1,7 @@
 //! Convolutions over activations, by device.
 
 use super::activation::{Activation, host, modify, with_input};
-use super::{ConvShape, cpu, pad8};
+use super::{ConvShape, cpu, cuda, pad8};
 use crate::model::layout::ConvNorm;
 use candle_core::{Device, Result, Tensor};
 
@@ -23,6 +23,9 @@ fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
 /// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`. `packed`: of this weight, from passes before.
 pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, packed: Option<&Packed>) -> Result<Activation> {
     let s = shape(c, x);
+    if cuda::takes(&x.tensor) {
+        return Ok(Activation { tensor: cuda::conv::forward(&s, x, weight)?, channels: c.c_out });
+    }
     let dims = (s.images, s.out_height(), s.out_width(), pad8(c.c_out));
     let (weight, own) = (host::<f32>(weight)?, Packed::default());
     let out = with_input(x, |input| cpu::conv::forward_packed(&s, input, &weight, packed.unwrap_or(&own)))?;
@@ -32,6 +35,9 @@ pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, packed: Option<&Pa
 /// Gradient of the weight, OIHW.
 pub fn grad_weight(c: &ConvNorm, x: &Activation, grad_out: &Activation) -> Result<Tensor> {
     let s = shape(c, x);
+    if cuda::takes(&x.tensor) {
+        return cuda::conv::grad_weight(&s, x, &grad_out.tensor);
+    }
     let mut out = vec![0f32; c.c_out * c.c_in * c.kernel * c.kernel];
     let grad_out = host::<f32>(&grad_out.tensor)?;
     with_input(x, |input| cpu::conv::grad_weight(&s, input, &grad_out, &mut out))?;
@@ -47,6 +53,11 @@ pub fn grad_input(
     to: Option<Activation>,
 ) -> Result<Activation> {
     let s = shape(c, x);
+    if cuda::takes(&x.tensor) {
+        let to = to.as_ref().map(|to| &to.tensor);
+        let tensor = cuda::conv::grad_input(&s, weight, &grad_out.tensor, to)?;
+        return Ok(Activation { tensor, channels: c.c_in });
+    }
     let dims = (s.images, s.height, s.width, pad8(c.c_in));
     let (weight, grad_out) = (host::<f32>(weight)?, host::<f32>(&grad_out.tensor)?);
     if let Some(to) = to {
@@ -75,10 +86,10 @@ pub fn synops(c: &ConvNorm, x: &Activation) -> Result<f64> {
     let columns: Vec<usize> = (0..s.width).map(|x| covered(x, s.width, s.out_width())).collect();
     let bytes = pad8(c.c_in) / 8;
     let mass: Box<dyn Fn(usize) -> f64> = if x.is_spikes() {
-        let bits = host::<u8>(&x.tensor)?.to_vec();
+        let bits = x.tensor.flatten_all()?.to_vec1::<u8>()?;
         Box::new(move |p| bits[p * bytes..(p + 1) * bytes].iter().map(|b| b.count_ones()).sum::<u32>().into())
     } else {
-        let map = host::<f32>(&x.tensor)?.to_vec();
+        let map = x.tensor.flatten_all()?.to_vec1::<f32>()?;
         Box::new(move |p| 4.0 * map[p * bytes * 8..(p + 1) * bytes * 8].iter().map(|v| f64::from(*v)).sum::<f64>())
     };
     let mut total = 0.0;

@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod conv;
 pub mod cpu;
+pub mod cuda;
 pub mod neuron;
 pub mod norm;
 pub mod optimizer;

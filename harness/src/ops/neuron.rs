@@ -2,20 +2,66 @@
 
 use super::activation::{Activation, Host, host, modify};
 use super::cpu::lif::{Branch, LifShape};
-use super::{cpu, pad8};
+use super::{cpu, cuda, pad8};
 use crate::model::network::{Normed, Shortcut};
 use candle_core::{Device, Result, Tensor};
 use methods::lif::Lif;
 use methods::surrogate::Surrogate;
 
-pub use cpu::lif::ChannelSums;
+/// Sums over all rows, f64 `[pad8(C)]`: what the gradients of norms need.
+#[derive(Clone, Debug)]
+pub struct ChannelSums {
+    /// Σ gradient of the current.
+    pub grad: Tensor,
+    /// Σ gradient · main map.
+    pub grad_main: Tensor,
+    /// Σ gradient · shortcut map; zeros unless the shortcut is a branch.
+    pub grad_shortcut: Tensor,
+}
+
+impl ChannelSums {
+    fn on_host(sums: cpu::lif::ChannelSums) -> Result<Self> {
+        let tensor = |values: Vec<f64>| {
+            let channels = values.len();
+            Tensor::from_vec(values, channels, &Device::Cpu)
+        };
+        Ok(Self {
+            grad: tensor(sums.grad)?,
+            grad_main: tensor(sums.grad_main)?,
+            grad_shortcut: tensor(sums.grad_shortcut)?,
+        })
+    }
+}
+
+/// Borrowed values of a map and its norm.
+struct HeldBranch<'a> {
+    map: Host<'a, f32>,
+    scale: Host<'a, f32>,
+    shift: Host<'a, f32>,
+}
+
+impl<'a> HeldBranch<'a> {
+    fn new(normed: &'a Normed) -> Result<Self> {
+        Ok(Self { map: host(&normed.conv_out.tensor)?, scale: host(&normed.scale)?, shift: host(&normed.shift)? })
+    }
+
+    fn view(&self) -> Branch<'_> {
+        Branch { map: &self.map, scale: &self.scale, shift: &self.shift }
+    }
+
+    /// Value `i` after the norm.
+    fn affine(&self, i: usize) -> f32 {
+        let c = i % self.scale.len();
+        self.map[i] * self.scale[c] + self.shift[c]
+    }
+}
 
 /// Borrowed values of a shortcut.
 enum Held<'a> {
     None,
     Spikes(Host<'a, u8>),
     Map(Host<'a, f32>),
-    Branch(Host<'a, f32>, &'a Normed),
+    Branch(HeldBranch<'a>),
 }
 
 impl<'a> Held<'a> {
@@ -24,7 +70,7 @@ impl<'a> Held<'a> {
             Shortcut::None => Self::None,
             Shortcut::Identity(x) if x.is_spikes() => Self::Spikes(host(&x.tensor)?),
             Shortcut::Identity(x) => Self::Map(host(&x.tensor)?),
-            Shortcut::Branch(normed) => Self::Branch(host(&normed.conv_out.tensor)?, normed),
+            Shortcut::Branch(normed) => Self::Branch(HeldBranch::new(normed)?),
         })
     }
 
@@ -33,13 +79,9 @@ impl<'a> Held<'a> {
             Self::None => cpu::lif::Shortcut::None,
             Self::Spikes(bits) => cpu::lif::Shortcut::Spikes(bits),
             Self::Map(map) => cpu::lif::Shortcut::Map(map),
-            Self::Branch(map, normed) => cpu::lif::Shortcut::Branch(branch(map, normed)),
+            Self::Branch(branch) => cpu::lif::Shortcut::Branch(branch.view()),
         }
     }
-}
-
-fn branch<'a>(map: &'a [f32], normed: &'a Normed) -> Branch<'a> {
-    Branch { map, scale: &normed.scale, shift: &normed.shift }
 }
 
 fn lif_shape(lif: &Lif, time_steps: usize, batch: usize, x: &Activation) -> LifShape {
@@ -57,10 +99,13 @@ fn lif_shape(lif: &Lif, time_steps: usize, batch: usize, x: &Activation) -> LifS
 /// Spikes `[T·B, H, W, C]` from a current over T·B rows, or over B rows that hold at every t.
 pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let x = &main.conv_out;
+    if cuda::takes(&x.tensor) {
+        return cuda::neuron::lif(lif, time_steps, batch, main, shortcut);
+    }
     let dims = (time_steps * batch, x.height(), x.width(), pad8(x.channels) / 8);
     let mut spikes = vec![0u8; dims.0 * dims.1 * dims.2 * dims.3];
-    let (map, held) = (host(&x.tensor)?, Held::new(shortcut)?);
-    cpu::lif::forward(&lif_shape(lif, time_steps, batch, x), &branch(&map, main), &held.view(), &mut spikes);
+    let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
+    cpu::lif::forward(&lif_shape(lif, time_steps, batch, x), &held_main.view(), &held.view(), &mut spikes);
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels: x.channels })
 }
 
@@ -76,10 +121,13 @@ pub fn lif_backward(
     surrogate: &Surrogate,
 ) -> Result<(Activation, ChannelSums)> {
     let x = &main.conv_out;
-    let (map, held) = (host(&x.tensor)?, Held::new(shortcut)?);
+    if cuda::takes(&x.tensor) {
+        return cuda::neuron::lif_backward(lif, time_steps, batch, main, shortcut, grad_spikes, surrogate);
+    }
+    let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
     let shape = lif_shape(lif, time_steps, batch, x);
-    let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &branch(&map, main), &held.view(), grad, surrogate);
-    let sums = modify(&grad_spikes.tensor, backward)?;
+    let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &held_main.view(), &held.view(), grad, surrogate);
+    let sums = ChannelSums::on_host(modify(&grad_spikes.tensor, backward)?)?;
     // A current that holds at every t has a gradient for one of them: the sum.
     let tensor = grad_spikes.tensor.narrow(0, 0, x.images())?;
     Ok((Activation { tensor, channels: x.channels }, sums))
@@ -88,32 +136,37 @@ pub fn lif_backward(
 /// max(0, current).
 pub fn relu(main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let x = &main.conv_out;
-    let (map, held) = (host(&x.tensor)?, Held::new(shortcut)?);
-    let mut out = vec![0f32; map.len()];
-    cpu::lif::relu_forward(&branch(&map, main), &held.view(), pad8(x.channels), &mut out);
+    if cuda::takes(&x.tensor) {
+        return cuda::neuron::relu(main, shortcut);
+    }
+    let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
+    let mut out = vec![0f32; held_main.map.len()];
+    cpu::lif::relu_forward(&held_main.view(), &held.view(), pad8(x.channels), &mut out);
     Ok(Activation { tensor: Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?, channels: x.channels })
 }
 
 /// Backward of [`relu`], with the same sums as [`lif_backward`].
 pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> Result<(Activation, ChannelSums)> {
     let x = &main.conv_out;
-    let (map, held, grad) = (host(&x.tensor)?, Held::new(shortcut)?, host::<f32>(&grad.tensor)?);
-    let mut out = vec![0f32; map.len()];
-    let sums = cpu::lif::relu_backward(&branch(&map, main), &held.view(), pad8(x.channels), &grad, &mut out);
-    Ok((Activation { tensor: Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?, channels: x.channels }, sums))
+    if cuda::takes(&x.tensor) {
+        return cuda::neuron::relu_backward(main, shortcut, grad);
+    }
+    let (held_main, held, grad) = (HeldBranch::new(main)?, Held::new(shortcut)?, host::<f32>(&grad.tensor)?);
+    let mut out = vec![0f32; held_main.map.len()];
+    let sums = cpu::lif::relu_backward(&held_main.view(), &held.view(), pad8(x.channels), &grad, &mut out);
+    let tensor = Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?;
+    Ok((Activation { tensor, channels: x.channels }, ChannelSums::on_host(sums)?))
 }
 
 /// The current `[rows, H, W, pad8(C)]` of a neuron, written out: for dumps and histograms, not for training.
 pub fn current(main: &Normed, shortcut: &Shortcut) -> Result<Vec<f32>> {
-    let padded = pad8(main.conv_out.channels);
-    let (map, held) = (host::<f32>(&main.conv_out.tensor)?, Held::new(shortcut)?);
-    let affine =
-        |values: &[f32], normed: &Normed, i: usize| values[i] * normed.scale[i % padded] + normed.shift[i % padded];
+    let (main, shortcut) = (main.to_device(&Device::Cpu)?, shortcut.to_device(&Device::Cpu)?);
+    let (main, held) = (HeldBranch::new(&main)?, Held::new(&shortcut)?);
     let added = |i: usize| match &held {
         Held::None => 0.0,
         Held::Spikes(bits) => f32::from(bits[i / 8] >> (i % 8) & 1),
         Held::Map(map) => map[i],
-        Held::Branch(map, normed) => affine(map, normed, i),
+        Held::Branch(branch) => branch.affine(i),
     };
-    Ok((0..map.len()).map(|i| affine(&map, main, i) + added(i)).collect())
+    Ok((0..main.map.len()).map(|i| main.affine(i) + added(i)).collect())
 }

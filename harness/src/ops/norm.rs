@@ -2,38 +2,66 @@
 
 use super::activation::{Activation, host, modify};
 use super::cpu::norm::{Coefficients, new_norm_backward, norm_backward};
-use super::{cpu, pad8};
+use super::{cpu, cuda, pad8};
 use crate::model::network::{NORM_EPSILON, Normed, Running};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, WithDType};
 
-pub use cpu::norm::Statistics;
+/// Mean and biased variance of each padded channel, f64 `[pad8(C)]`.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// The mean.
+    pub mean: Tensor,
+    /// The biased variance.
+    pub variance: Tensor,
+}
 
 /// Mean and biased variance of each channel.
 pub fn statistics(map: &Activation) -> Result<Statistics> {
-    Ok(cpu::norm::statistics(&host::<f32>(&map.tensor)?, pad8(map.channels)))
+    if cuda::takes(&map.tensor) {
+        return cuda::norm::statistics(map);
+    }
+    let cpu::norm::Statistics { mean, variance } =
+        cpu::norm::statistics(&host::<f32>(&map.tensor)?, pad8(map.channels));
+    Ok(Statistics { mean: vector(mean)?, variance: vector(variance)? })
+}
+
+/// A value a channel, in host memory.
+fn vector<T: WithDType>(values: Vec<T>) -> Result<Tensor> {
+    let n = values.len();
+    Tensor::from_vec(values, n, &Device::Cpu)
 }
 
 impl Statistics {
     /// The running statistics, for evaluation.
-    pub fn from_running(running: &Running) -> Self {
-        let widen = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect();
-        Self { mean: widen(&running.mean), variance: widen(&running.variance) }
+    pub fn from_running(running: &Running, device: &Device) -> Result<Self> {
+        let padded = pad8(running.mean.len());
+        let widen = |values: &[f32]| {
+            let mut values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+            values.resize(padded, 0.0);
+            Tensor::from_vec(values, padded, device)
+        };
+        Ok(Self { mean: widen(&running.mean)?, variance: widen(&running.variance)? })
     }
 }
 
 /// Folds `gain·γ·(x − mean)/√(var + ε) + β` into scale and shift.
 pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta: &Tensor, gain: f64) -> Result<Normed> {
+    if cuda::takes(&conv_out.tensor) {
+        return cuda::norm::fold(conv_out, statistics, gamma, beta, gain);
+    }
     let padded = pad8(conv_out.channels);
+    let (batch_mean, variance) = (host::<f64>(&statistics.mean)?, host::<f64>(&statistics.variance)?);
     let (gamma, beta) = (host::<f32>(gamma)?, host::<f32>(beta)?);
     let (mut scale, mut shift) = (vec![0f32; padded], vec![0f32; padded]);
     let (mut mean, mut inverse_std) = (vec![0f64; padded], vec![0f64; padded]);
     for c in 0..conv_out.channels {
-        mean[c] = statistics.mean[c];
-        inverse_std[c] = 1.0 / (statistics.variance[c] + NORM_EPSILON).sqrt();
+        mean[c] = batch_mean[c];
+        inverse_std[c] = 1.0 / (variance[c] + NORM_EPSILON).sqrt();
         let factor = f64::from(gamma[c]) * gain * inverse_std[c];
         scale[c] = factor as f32;
         shift[c] = (f64::from(beta[c]) - mean[c] * factor) as f32;
     }
+    let (scale, shift, mean, inverse_std) = (vector(scale)?, vector(shift)?, vector(mean)?, vector(inverse_std)?);
     Ok(Normed { conv_out, scale, shift, mean, inverse_std })
 }
 
@@ -61,19 +89,24 @@ pub enum Current<'a> {
 pub fn backward(
     normed: &Normed,
     current: Current<'_>,
-    sum: &[f64],
-    sum_map: &[f64],
+    sum: &Tensor,
+    sum_map: &Tensor,
     gamma: &Tensor,
     gain: f64,
 ) -> Result<NormGradients> {
     let map = &normed.conv_out;
+    if cuda::takes(&map.tensor) {
+        return cuda::norm::backward(normed, current, sum, sum_map, gamma, gain);
+    }
+    let (sum, sum_map) = (host::<f64>(sum)?, host::<f64>(sum_map)?);
+    let (means, inverse_std) = (host::<f64>(&normed.mean)?, host::<f64>(&normed.inverse_std)?);
     let (channels, padded) = (map.channels, pad8(map.channels));
     let count = (map.images() * map.height() * map.width()) as f64;
     let gamma = host::<f32>(gamma)?;
     let (mut grad_gamma, mut grad_beta) = (vec![0f32; channels], vec![0f32; channels]);
     let (mut k1, mut k2, mut k3) = (vec![0f32; padded], vec![0f32; padded], vec![0f32; padded]);
     for c in 0..channels {
-        let (mean, inverse) = (normed.mean[c], normed.inverse_std[c]);
+        let (mean, inverse) = (means[c], inverse_std[c]);
         // Σ g·x̂, from Σ g·x and Σ g.
         let sum_normalised = inverse * (sum_map[c] - mean * sum[c]);
         grad_gamma[c] = (gain * sum_normalised) as f32;
@@ -97,9 +130,5 @@ pub fn backward(
             Activation { tensor: Tensor::from_vec(out, map.tensor.dims(), &Device::Cpu)?, ..*current }
         }
     };
-    Ok(NormGradients {
-        gamma: Tensor::from_vec(grad_gamma, channels, &Device::Cpu)?,
-        beta: Tensor::from_vec(grad_beta, channels, &Device::Cpu)?,
-        conv_out,
-    })
+    Ok(NormGradients { gamma: vector(grad_gamma)?, beta: vector(grad_beta)?, conv_out })
 }

@@ -1,7 +1,7 @@
 //! SGD with momentum and weight decay (PyTorch's), over the ordered parameters.
 
 use super::activation::{host, modify};
-use super::cpu;
+use super::{cpu, cuda};
 use candle_core::{Result, Tensor};
 
 /// Constants of one step.
@@ -24,6 +24,10 @@ impl Sgd {
             weight_decay: self.weight_decay as f32,
         };
         for ((param, velocity), gradient) in params.iter().zip(velocities).zip(gradients) {
+            if cuda::takes(param) {
+                cuda::train::sgd(self, param, velocity, gradient)?;
+                continue;
+            }
             let gradient = host::<f32>(gradient)?;
             modify(param, |w| modify(velocity, |v| cpu::sgd::step(&sgd, w, v, &gradient)))??;
         }

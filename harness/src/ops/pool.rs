@@ -1,7 +1,7 @@
 //! Average pools over activations, and spike counts.
 
 use super::activation::{Activation, host, with_input};
-use super::{cpu, pad8};
+use super::{cpu, cuda, pad8};
 use crate::model::layout::Pool;
 use candle_core::{Device, Result, Tensor};
 
@@ -21,6 +21,9 @@ fn shape(x: &Activation, pool: Pool) -> cpu::pool::PoolShape {
 /// Average pooling of spikes or a map, to a map.
 pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
     let s = shape(x, pool);
+    if cuda::takes(&x.tensor) {
+        return cuda::pool::average(x, &s);
+    }
     let dims = (s.images, s.out_height(), s.out_width(), pad8(x.channels));
     let mut out = vec![0f32; s.out_len()];
     with_input(x, |input| cpu::pool::forward(&s, input, &mut out))?;
@@ -30,6 +33,9 @@ pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
 /// Gradient of the pool's input `x`.
 pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result<Activation> {
     let s = shape(x, pool);
+    if cuda::takes(&x.tensor) {
+        return cuda::pool::average_backward(x, &s, grad);
+    }
     let dims = (s.images, s.height, s.width, pad8(x.channels));
     let mut out = vec![0f32; s.in_len()];
     cpu::pool::backward(&s, &host::<f32>(&grad.tensor)?, &mut out, false);
@@ -39,6 +45,9 @@ pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result
 /// `[images, H, W, C]` to `[images, C]` without padding.
 pub fn global_average(x: &Activation) -> Result<Tensor> {
     let (images, positions, padded) = (x.images(), x.height() * x.width(), pad8(x.channels));
+    if cuda::takes(&x.tensor) {
+        return cuda::pool::global_average(x)?.narrow(1, 0, x.channels)?.contiguous();
+    }
     let mut out = vec![0f32; images * padded];
     with_input(x, |input| cpu::pool::global_forward(images, positions, x.channels, input, &mut out))?;
     Tensor::from_vec(out, (images, padded), &Device::Cpu)?.narrow(1, 0, x.channels)?.contiguous()
@@ -48,13 +57,19 @@ pub fn global_average(x: &Activation) -> Result<Tensor> {
 pub fn global_average_backward(x: &Activation, grad: &Tensor) -> Result<Activation> {
     let padded = pad8(x.channels);
     let grad = grad.pad_with_zeros(1, 0, padded - x.channels)?.contiguous()?;
+    if cuda::takes(&x.tensor) {
+        return cuda::pool::global_average_backward(x, &grad);
+    }
     let dims = (x.images(), x.height(), x.width(), padded);
     let mut out = vec![0f32; dims.0 * dims.1 * dims.2 * padded];
     cpu::pool::global_backward(dims.0, dims.1 * dims.2, x.channels, &host::<f32>(&grad)?, &mut out);
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 
-/// Spikes in an activation; 0 for a map.
-pub fn spike_count(x: &Activation) -> Result<u64> {
-    if x.is_spikes() { Ok(cpu::pool::count_spikes(&host::<u8>(&x.tensor)?)) } else { Ok(0) }
+/// Spikes in an activation, `[1]`, I64, on its device.
+pub fn spike_count(x: &Activation) -> Result<Tensor> {
+    if cuda::takes(&x.tensor) {
+        return cuda::pool::count_spikes(x);
+    }
+    Tensor::from_vec(vec![cpu::pool::count_spikes(&host::<u8>(&x.tensor)?) as i64], 1, &Device::Cpu)
 }

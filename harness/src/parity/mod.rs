@@ -8,6 +8,7 @@ pub use network::synops;
 
 use crate::exit;
 use anyhow::Result;
+use candle_core::Device;
 use dump::Dump;
 use serde::Serialize;
 
@@ -42,14 +43,14 @@ pub struct Parity {
     pub checks: Vec<Check>,
 }
 
-/// Recomputes a dump; what is in it decides how.
-pub fn parity(dump: &Dump) -> Result<Parity> {
+/// Recomputes a dump on `device` (networks; surrogates and single neurons are the CPU's); what is in it decides how.
+pub fn parity(dump: &Dump, device: &Device) -> Result<Parity> {
     let checks = if dump.has("grad_spikes") {
         neuron::lif(dump)?
     } else if dump.names().any(|name| name.starts_with("fdg_eps")) {
-        network::fdg(dump)?
+        network::fdg(dump, device)?
     } else if dump.has("input") {
-        network::network(dump)?
+        network::network(dump, device)?
     } else if dump.has("v") {
         neuron::surrogates(dump)?
     } else {

@@ -7,7 +7,7 @@ use crate::model::config::{Architecture, NetworkConfig, Norm};
 use crate::model::layout::Layout;
 use crate::model::network::{Network, Neuron, Output, Pass, Running, Statistics};
 use crate::model::{probe, readout};
-use crate::ops::activation::{Activation, host};
+use crate::ops::activation::Activation;
 use crate::ops::optimizer::Sgd;
 use crate::ops::pad8;
 use crate::train::fdg::Probe;
@@ -26,7 +26,7 @@ struct Rebuilt {
 }
 
 impl Rebuilt {
-    fn new(dump: &Dump) -> Result<Self> {
+    fn new(dump: &Dump, device: &Device) -> Result<Self> {
         let whole = |key: &str| -> Result<usize> {
             let number = dump.number(key)?;
             ensure!((1.0..=4096.0).contains(&number) && number.fract() == 0.0, "the dump's `{key}` is {number}");
@@ -61,10 +61,10 @@ impl Rebuilt {
             ensure!(shape == spec.shape, "`param.{}` is {shape:?}, expected {:?}", spec.name, spec.shape);
             values.push(dump.f32s(&format!("param.{}", spec.name))?);
         }
-        let network = Network::with_params(layout, Neuron::Lif(neuron), values)?;
+        let network = Network::with_params(layout, Neuron::Lif(neuron), values)?.to_device(device)?;
         let labels = dump.values("labels")?.iter().map(|label| *label as u32).collect();
         let input = channel_last(pixels, images, dims);
-        let input = Activation::from_images(&input, [images, dims[1], dims[2], dims[0]], &Device::Cpu)?;
+        let input = Activation::from_images(&input, [images, dims[1], dims[2], dims[0]], device)?;
         Ok(Self { network, input, labels, time_steps, classes })
     }
 
@@ -93,18 +93,19 @@ fn channel_last(pixels: &[f64], images: usize, [c, h, w]: [usize; 3]) -> Vec<f32
 }
 
 /// A whole network: spikes, logits, loss, gradients, SGD steps, running statistics, evaluation.
-pub fn network(dump: &Dump) -> Result<Vec<Check>> {
-    let rebuilt = Rebuilt::new(dump)?;
+pub fn network(dump: &Dump, device: &Device) -> Result<Vec<Check>> {
+    let rebuilt = Rebuilt::new(dump, device)?;
     let output = rebuilt.forward(&rebuilt.network, Statistics::Batch)?;
     let mut checks = neurons(dump, &rebuilt, &output)?;
-    let loss = readout::cross_entropy(&output.logits, &rebuilt.labels, rebuilt.time_steps, rebuilt.classes);
-    let mean = readout::mean_logits(&output.logits, rebuilt.time_steps, rebuilt.labels.len(), rebuilt.classes);
+    let loss = readout::cross_entropy(&output.logits, &rebuilt.labels, rebuilt.time_steps, rebuilt.classes)?;
+    let score = loss.score()?;
+    let mean = readout::mean_logits(&output.host_logits()?, rebuilt.time_steps, rebuilt.labels.len(), rebuilt.classes);
     for variant in dump.variants("/logits_f64")? {
         let prefix = &variant.prefix;
         let key = |name: &str| format!("{prefix}/{name}");
         let logits = mean.iter().map(|l| f64::from(*l));
         checks.push(Check::new(key("logits"), absolute(logits, dump.values(&key("logits_f64"))?), 1e-5));
-        checks.push(Check::new(key("loss"), absolute([loss.loss], dump.values(&key("loss_f64"))?), 1e-5));
+        checks.push(Check::new(key("loss"), absolute([score.loss], dump.values(&key("loss_f64"))?), 1e-5));
         let network = rebuilt.with_detach(variant.detach_reset);
         let batch = rebuilt.labels.len();
         let gradients = network.backward(&output, &loss.grad_logits, rebuilt.time_steps, batch, &variant.surrogate)?;
@@ -138,7 +139,7 @@ fn worst<'a>(
 ) -> Result<Check> {
     let mut check = Check::new(name.clone(), 0.0, tolerance);
     for (spec, tensor) in network.layout.params.iter().zip(tensors) {
-        let error = relative(host::<f32>(tensor)?.iter().map(|v| f64::from(*v)), expected(&spec.name)?);
+        let error = relative(readout::values(tensor)?.iter().map(|v| f64::from(*v)), expected(&spec.name)?);
         if error > check.error || error.is_nan() {
             check = Check::new(format!("{name}, worst: {}", spec.name), error, tolerance);
         }
@@ -162,7 +163,7 @@ fn neurons(dump: &Dump, rebuilt: &Rebuilt, output: &Output) -> Result<Vec<Check>
             f64::from(seen.current[(image * positions + position) * padded + channel])
         });
         checks.push(Check::new(current.clone(), relative(ours, dump.values(&current)?), 1e-5));
-        let bits = host::<u8>(&x.tensor)?;
+        let bits = x.tensor.flatten_all()?.to_vec1::<u8>()?;
         let ours = (0..x.images() * channels * positions).map(|i| {
             let (image, channel, position) = (i / positions / channels, i / positions % channels, i % positions);
             f64::from(bits[(image * positions + position) * padded / 8 + channel / 8] >> (channel % 8) & 1)
@@ -177,7 +178,7 @@ fn neurons(dump: &Dump, rebuilt: &Rebuilt, output: &Output) -> Result<Vec<Check>
 /// Running statistics after one training pass, and the logits they give.
 fn evaluation(dump: &Dump, rebuilt: &Rebuilt, output: &Output, checks: &mut Vec<Check>) -> Result<()> {
     let mut network = rebuilt.network.clone();
-    network.update_running(output);
+    network.update_running(output)?;
     let (mut means, mut variances) = (0.0f64, 0.0f64);
     for ((name, _), Running { mean, variance }) in network.layout.running.iter().zip(&network.running) {
         let widen = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
@@ -189,7 +190,8 @@ fn evaluation(dump: &Dump, rebuilt: &Rebuilt, output: &Output, checks: &mut Vec<
     checks.push(Check::new("running variances", variances, 1e-5));
     if dump.has("eval_logits_f32") {
         let evaluated = rebuilt.forward(&network, Statistics::Running)?;
-        let mean = readout::mean_logits(&evaluated.logits, rebuilt.time_steps, rebuilt.labels.len(), rebuilt.classes);
+        let mean =
+            readout::mean_logits(&evaluated.host_logits()?, rebuilt.time_steps, rebuilt.labels.len(), rebuilt.classes);
         let error = absolute(mean.iter().map(|l| f64::from(*l)), dump.values("eval_logits_f32")?);
         checks.push(Check::new("evaluation logits", error, 1e-5));
     }
@@ -197,8 +199,8 @@ fn evaluation(dump: &Dump, rebuilt: &Rebuilt, output: &Output, checks: &mut Vec<
 }
 
 /// The finite-difference gradient of the first layer, and its cosines with surrogate gradients.
-pub fn fdg(dump: &Dump) -> Result<Vec<Check>> {
-    let rebuilt = Rebuilt::new(dump)?;
+pub fn fdg(dump: &Dump, device: &Device) -> Result<Vec<Check>> {
+    let rebuilt = Rebuilt::new(dump, device)?;
     let key = dump.names().find(|name| name.starts_with("fdg_eps") && name.ends_with("_f64"));
     let key = key.context("the dump has no `fdg_eps…_f64`")?;
     let epsilon = dump.number("eps")?;
@@ -229,11 +231,12 @@ pub fn fdg(dump: &Dump) -> Result<Vec<Check>> {
 
 /// Accumulates that spikes cause in the convolutions, over the batch and all time steps, in training mode.
 pub fn synops(dump: &Dump) -> Result<f64> {
-    let rebuilt = Rebuilt::new(dump)?;
+    let rebuilt = Rebuilt::new(dump, &Device::Cpu)?;
     let (time_steps, batch) = (rebuilt.time_steps, rebuilt.labels.len());
     let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: false, count_synops: true };
     let output = rebuilt.network.forward(&rebuilt.input, batch, &pass)?;
-    let all: f64 = output.activity.iter().map(|layer| layer.synops).sum();
-    let readout = output.activity.last().map_or(0.0, |layer| layer.spikes as f64 * rebuilt.classes as f64);
+    let activity = output.activity()?;
+    let all: f64 = activity.iter().map(|layer| layer.synops).sum();
+    let readout = activity.last().map_or(0.0, |layer| layer.spikes as f64 * rebuilt.classes as f64);
     Ok(all - readout)
 }

@@ -55,7 +55,7 @@ pub fn audit(
         Stream::new(cell.config.seed, Purpose::FdgBatch, (epochs as u64, 0)).permutation(dataset.len(Split::Train));
     order.truncate(fdg.batch);
     let batch = first_batch(dataset, Split::Train, order, Some(Draw { seed: cell.config.seed, epoch: epochs as u64 }))?;
-    let input = input_of(&batch, dataset.input())?;
+    let input = input_of(&batch, dataset.input(), network.device())?;
     let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes: dataset.classes() };
     let surrogates = audited(surrogate);
     let layers = sampled_layers(network, cell.config.seed);
@@ -168,7 +168,7 @@ fn membranes(
     let order = (0..dataset.len(Split::Test).min(cell.config.batch)).collect();
     let batch = first_batch(dataset, Split::Test, order, None)?;
     let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: true, count_synops: false };
-    let output = network.forward(&input_of(&batch, dataset.input())?, batch.len, &pass)?;
+    let output = network.forward(&input_of(&batch, dataset.input(), network.device())?, batch.len, &pass)?;
     let support = surrogate.half_support();
     for seen in probe::neurons(&network.layout, &output)? {
         let (mut counts, mut inside, mut all) = ([0u64; BINS], 0u64, 0u64);

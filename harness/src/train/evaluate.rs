@@ -56,18 +56,19 @@ pub fn evaluate(
     for loaded in Batches::new(dataset.clone(), split, indices, batch, None, 1, 0) {
         interrupt.check()?;
         let loaded = loaded?;
-        let input: Activation = input_of(&loaded, dataset.input())?;
+        let input: Activation = input_of(&loaded, dataset.input(), network.device())?;
         let output = network.forward(&input, loaded.len, &pass)?;
-        let result = readout::cross_entropy(&output.logits, &loaded.labels, time_steps, classes);
+        let result = readout::cross_entropy(&output.logits, &loaded.labels, time_steps, classes)?.score()?;
+        let logits = output.host_logits()?;
         sums.loss += result.loss * loaded.len as f64;
         sums.top1 += result.top1;
         sums.top5 += result.top5;
         for (t, right) in sums.anytime.iter_mut().enumerate() {
-            let mean = readout::mean_logits(&output.logits, t + 1, loaded.len, classes);
+            let mean = readout::mean_logits(&logits, t + 1, loaded.len, classes);
             let rows = mean.chunks_exact(classes).zip(&loaded.labels);
             *right += rows.filter(|(row, label)| readout::rank(row, **label as usize) == 0).count();
         }
-        merge(&mut sums.layers, output.activity);
+        merge(&mut sums.layers, output.activity()?);
     }
     Ok(sums.over(samples, classes))
 }

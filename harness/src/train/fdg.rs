@@ -2,10 +2,11 @@
 
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
-use crate::ops::activation::{Activation, host};
+use crate::ops::activation::Activation;
 use crate::ops::conv::Packed;
+use crate::ops::cuda;
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
 use methods::surrogate::Surrogate;
 use rayon::prelude::*;
@@ -48,7 +49,7 @@ impl Probe<'_> {
 
     fn loss(&self, network: &Network, packed: &[Option<Packed>]) -> Result<f64> {
         let output = network.forward_packed(self.input, self.batch(), &self.pass(false), packed)?;
-        Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes).loss)
+        Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?.score()?.loss)
     }
 
     /// Central differences of the loss over all weights of the first convolution, in their own order.
@@ -74,14 +75,14 @@ impl Probe<'_> {
         known: Vec<f64>,
         pause: &mut dyn FnMut(&[f64]) -> Result<()>,
     ) -> Result<Vec<f64>> {
-        let weights: Vec<f32> = host::<f32>(&network.params[param])?.to_vec();
+        let weights = readout::values(&network.params[param])?;
         let shape = network.params[param].dims().to_vec();
         let packed = shared(network, param);
         self.loss(network, &packed)?;
         let loss_at = |scratch: &mut Network, index: usize, delta: f64| -> Result<f64> {
             let mut perturbed = weights.clone();
             perturbed[index] = perturb(perturbed[index], delta);
-            scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), &Device::Cpu)?;
+            scratch.params[param] = Tensor::from_vec(perturbed, shape.as_slice(), network.device())?;
             self.loss(scratch, &packed)
         };
         let difference = |scratch: &mut Network, index: &usize| {
@@ -91,8 +92,14 @@ impl Probe<'_> {
         while differences.len() < indices.len() {
             let rest = &indices[differences.len()..];
             let some = &rest[..rest.len().min(WEIGHTS_A_THREAD * rayon::current_num_threads())];
-            let found: Vec<f64> = some.par_iter().map_init(|| network.clone(), difference).collect::<Result<_>>()?;
-            differences.extend(found);
+            let found: Result<Vec<f64>> = if cuda::takes(&network.params[param]) {
+                // A card's work is one stream of one thread.
+                let mut scratch = network.clone();
+                some.iter().map(|index| difference(&mut scratch, index)).collect()
+            } else {
+                some.par_iter().map_init(|| network.clone(), difference).collect()
+            };
+            differences.extend(found?);
             pause(&differences)?;
         }
         Ok(differences)
@@ -106,7 +113,7 @@ impl Probe<'_> {
         params: &[usize],
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let output = network.forward(self.input, self.batch(), &self.pass(true))?;
-        let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes);
+        let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?;
         let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
             let gradients = network.backward(&output, &loss.grad_logits, self.time_steps, self.batch(), surrogate)?;
             params.iter().map(|param| Ok(readout::values(&gradients[*param])?)).collect()

@@ -3,9 +3,9 @@
 use crate::durable;
 use crate::exit;
 use crate::model::network::{Network, Running};
-use crate::ops::activation::host;
+use crate::model::readout;
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use report::record::{CurvePoint, FdgPoint};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl State {
         let mut named: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (i, spec) in self.network.layout.params.iter().enumerate() {
             for (prefix, tensor) in [("", &self.network.params[i]), ("velocity.", &self.velocities[i])] {
-                named.push((format!("{prefix}{}", spec.name), spec.shape.clone(), bytes(&host::<f32>(tensor)?)));
+                named.push((format!("{prefix}{}", spec.name), spec.shape.clone(), bytes(&readout::values(tensor)?)));
             }
         }
         for ((name, channels), running) in self.network.layout.running.iter().zip(&self.network.running) {
@@ -147,10 +147,11 @@ impl State {
             );
             Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
         };
+        let device = network.device().clone();
         let mut velocities = Vec::new();
         for (i, spec) in network.layout.params.iter().enumerate() {
             let tensor = |name: &str| -> Result<Tensor> {
-                Ok(Tensor::from_vec(values(name, &spec.shape)?, spec.shape.as_slice(), &Device::Cpu)?)
+                Ok(Tensor::from_vec(values(name, &spec.shape)?, spec.shape.as_slice(), &device)?)
             };
             network.params[i] = tensor(&spec.name)?;
             velocities.push(tensor(&format!("velocity.{}", spec.name))?);

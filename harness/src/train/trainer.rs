@@ -60,6 +60,8 @@ pub struct Job<'a> {
     pub cell: &'a Cell,
     /// On what.
     pub dataset: &'a Arc<dyn Dataset>,
+    /// Where.
+    pub device: &'a Device,
     /// Weights of the parent cell.
     pub parent: Option<PathBuf>,
     /// Where its checkpoints go.
@@ -199,7 +201,8 @@ impl Job<'_> {
         let config = &self.cell.config;
         let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
         let channels = self.dataset.input().channels;
-        Ok(Network::new(&config.network, neuron, channels, self.dataset.classes(), config.seed)?)
+        let network = Network::new(&config.network, neuron, channels, self.dataset.classes(), config.seed)?;
+        Ok(network.to_device(self.device)?)
     }
 
     /// Random weights, or the parent's: all of an SNN's; of the ANN's all but the running statistics.
@@ -245,7 +248,7 @@ impl Job<'_> {
         let size = order.len();
         let batch = Batches::new(self.dataset.clone(), Split::Train, order, size, Some(draw), 0, 0).next();
         let batch = batch.context("the training split is empty")??;
-        let input = input_of(&batch, self.dataset.input())?;
+        let input = input_of(&batch, self.dataset.input(), self.device)?;
         let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
         let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
         let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
@@ -283,31 +286,33 @@ impl Job<'_> {
         Ok(true)
     }
 
-    /// Forward, backward, optimiser. Returns the loss; the weights stay as they were if it is not finite.
+    /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
     fn step(&self, state: &mut State, batch: &Batch, per_epoch: usize) -> Result<f64> {
         let config = &self.cell.config;
         let time_steps = self.time_steps();
-        let input = input_of(batch, self.dataset.input())?;
+        let input = input_of(batch, self.dataset.input(), self.device)?;
         let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
         let output = state.network.forward(&input, batch.len, &pass)?;
-        let result = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes());
-        if !result.loss.is_finite() {
-            return Ok(result.loss);
-        }
+        let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
         // The ReLU twin asks no surrogate; any stands in for it.
         let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
         let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
-        let gradients = state.network.backward(&output, &result.grad_logits, time_steps, batch.len, &surrogate)?;
-        state.network.update_running(&output);
+        let gradients = state.network.backward(&output, &loss.grad_logits, time_steps, batch.len, &surrogate)?;
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
         sgd.step(&state.network.params, &state.velocities, &gradients)?;
+        // Until here nothing waited for the device.
+        let result = loss.score()?;
+        if !result.loss.is_finite() {
+            return Ok(result.loss);
+        }
+        state.network.update_running(&output)?;
         let progress = &mut state.progress;
         progress.step += 1;
         progress.loss_sum += result.loss * batch.len as f64;
         progress.right += result.top1;
-        for layer in &output.activity {
+        for layer in output.activity()? {
             progress.spikes.0 += layer.spikes;
             progress.spikes.1 += layer.neuron_steps;
         }
@@ -391,8 +396,8 @@ fn divergence(progress: &Progress, what: &str, value: f64) -> String {
 }
 
 /// The network's input from a loaded batch.
-pub fn input_of(batch: &Batch, shape: InputShape) -> Result<Activation> {
+pub fn input_of(batch: &Batch, shape: InputShape, device: &Device) -> Result<Activation> {
     let images = shape.time_steps.unwrap_or(1) * batch.len;
     let dims = [images, shape.height, shape.width, shape.channels];
-    Ok(Activation::from_images(&batch.input, dims, &Device::Cpu)?)
+    Ok(Activation::from_images(&batch.input, dims, device)?)
 }

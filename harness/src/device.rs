@@ -1,0 +1,133 @@
+//! Where to compute, and what is said where that is not possible.
+
+use crate::cli;
+use crate::exit;
+use anyhow::Result;
+use candle_core::Device;
+
+/// The device of `--device`. `auto` is a card where this binary has CUDA and one can be used, else the CPU.
+///
+/// # Errors
+/// `cuda` in a binary without it or on a machine without a usable card (exit 2), with what is missing.
+pub fn open(choice: cli::Device) -> Result<Device> {
+    match choice {
+        cli::Device::Cpu => Ok(Device::Cpu),
+        cli::Device::Cuda => card(),
+        cli::Device::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
+        cli::Device::Auto => card().or_else(|error| {
+            eprintln!("harness: {error:#}; computing on the CPU");
+            Ok(Device::Cpu)
+        }),
+    }
+}
+
+/// The device class and precision that are part of every cell's identity. Opens no card that is named.
+pub fn precision(choice: cli::Device) -> Result<&'static str> {
+    match choice {
+        cli::Device::Cpu => Ok("cpu-f32"),
+        cli::Device::Cuda if cfg!(feature = "cuda") => Ok("cuda-f32"),
+        choice => Ok(if open(choice)?.is_cuda() { "cuda-f32" } else { "cpu-f32" }),
+    }
+}
+
+/// What computed, for rows and measurements.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// `cpu` or `cuda`.
+    pub class: &'static str,
+    /// The card's name.
+    pub gpu: Option<String>,
+    /// Which kernels: `cpu-avx2`, `cuda-sm90-f32` …
+    pub numerics: String,
+}
+
+/// Describes an open device.
+pub fn describe(device: &Device) -> Description {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => opened::describe(device),
+        _ => Description { class: "cpu", gpu: None, numerics: crate::ops::cpu::numerics().to_string() },
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn card() -> Result<Device> {
+    Err(exit::usage("this binary was built without CUDA; leave --device out, or say --device cpu"))
+}
+
+#[cfg(feature = "cuda")]
+fn card() -> Result<Device> {
+    opened::open().map_err(exit::usage)
+}
+
+#[cfg(feature = "cuda")]
+mod opened {
+    use super::Description;
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    use candle_core::{CudaDevice, Device, backend::BackendDevice};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Card 0 (`CUDA_VISIBLE_DEVICES` picks another), with our kernels loaded; or one sentence.
+    pub fn open() -> Result<Device, String> {
+        let count = quietly(CudaContext::device_count).map_err(|cause| {
+            format!("no CUDA driver on this machine ({cause}); it needs NVIDIA's driver 580 or later")
+        })?;
+        if count == 0 {
+            return Err("the CUDA driver sees no card; is CUDA_VISIBLE_DEVICES empty?".into());
+        }
+        let device = quietly(|| CudaDevice::new(0))
+            .map_err(|cause| format!("the card cannot be opened ({cause}); are cuBLAS 13 and cuRAND 10 installed?"))?;
+        let capability = device.cuda_stream().context().compute_capability().map_err(|error| error.to_string())?;
+        if capability < (8, 0) {
+            let (major, minor) = capability;
+            return Err(format!(
+                "the card has compute capability {major}.{minor}; the kernels need 8.0 (Ampere) or later"
+            ));
+        }
+        // SAFETY: one thread gives work to one stream, so the events that order streams are of no use.
+        #[allow(unsafe_code)]
+        unsafe {
+            device.disable_event_tracking();
+        }
+        quietly(|| crate::ops::cuda::launch::load(&device)).map_err(|cause| {
+            format!("the card refuses the kernels of this binary ({cause}); is the driver 580 or later?")
+        })?;
+        #[cfg(feature = "cudnn")]
+        quietly(|| crate::ops::cuda::cudnn::open(&device)).map_err(|cause| {
+            format!("cuDNN 9 cannot be used ({cause}); install it, or build without the feature `cudnn`")
+        })?;
+        // f32 products in full: TF32 is asked for or not used.
+        candle_core::cuda::set_gemm_reduced_precision_f32(false);
+        Ok(Device::Cuda(device))
+    }
+
+    /// cudarc panics where a library or a symbol in it is absent.
+    fn quietly<T, E: std::fmt::Display>(f: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let result = catch_unwind(AssertUnwindSafe(f));
+        std::panic::set_hook(hook);
+        let first_line = |text: &str| text.lines().next().unwrap_or_default().to_string();
+        match result {
+            Ok(result) => result.map_err(|error| first_line(&error.to_string())),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                Err(first_line(
+                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a library is missing"),
+                ))
+            }
+        }
+    }
+
+    pub fn describe(device: &CudaDevice) -> Description {
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let (major, minor) = context.compute_capability().unwrap_or((0, 0));
+        let products = if cfg!(feature = "cudnn") { "cudnn" } else { "cublas" };
+        Description {
+            class: "cuda",
+            gpu: context.name().ok(),
+            numerics: format!("cuda-sm{major}{minor}-{products}-f32"),
+        }
+    }
+}

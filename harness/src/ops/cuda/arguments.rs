@@ -1,0 +1,81 @@
+//! The kernels' arguments: `kernels/arguments.h`, field by field. A test compares the sizes.
+
+/// Of memory on the device (or, in tests, of the host); 0 for none.
+pub type Address = u64;
+
+/// A struct that a kernel takes by value.
+///
+/// # Safety
+/// It has the layout of the kernel's own struct.
+pub unsafe trait Arguments: Copy {}
+
+macro_rules! arguments {
+    ($($name:ident { $($field:ident: $kind:ty),+ $(,)? })+) => {$(
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default)]
+        #[allow(missing_docs)] // said in the header
+        pub struct $name { $(pub $field: $kind),+ }
+
+        // SAFETY: `repr(C)`, and the fields of the header in its order.
+        unsafe impl Arguments for $name {}
+
+        // SAFETY: as above; it is passed to a kernel as its bytes.
+        #[cfg(feature = "cuda")]
+        unsafe impl candle_core::cuda_backend::cudarc::driver::DeviceRepr for $name {}
+    )+};
+}
+
+arguments! {
+    Moments { map: Address, partial: Address, rows: u32, channels: u32, lanes: u32, rows_each: u32 }
+
+    Totals { partial: Address, out: Address, count: u32 }
+
+    Statistics { sums: Address, mean: Address, variance: Address, rows: f64, channels: u32 }
+
+    Fold {
+        mean: Address, variance: Address, gamma: Address, beta: Address, scale: Address, shift: Address,
+        inverse_std: Address, gain: f64, epsilon: f64, channels: u32, padded: u32,
+    }
+
+    Coefficients {
+        sum: Address, sum_map: Address, mean: Address, inverse_std: Address, gamma: Address, grad_gamma: Address,
+        grad_beta: Address, k1: Address, k2: Address, k3: Address, gain: f64, rows: f64, channels: u32, padded: u32,
+    }
+
+    NormBackward {
+        k1: Address, k2: Address, k3: Address, map: Address, grad: Address, out: Address, count: u32, channels: u32,
+    }
+
+    Neurons {
+        map: Address, scale: Address, shift: Address, side_spikes: Address, side_map: Address, side_scale: Address,
+        side_shift: Address, grad_in: Address, out: Address, spikes: Address, partial: Address, time_steps: u32,
+        positions: u32, channels: u32, broadcast: u32, side: u32, hard: u32, detach_reset: u32, surrogate: u32, tau: f32,
+        v_th: f32, p: f32, q: f32, lanes: u32, rows_each: u32,
+    }
+
+    Pooling {
+        spikes: Address, map: Address, out: Address, images: u32, height: u32, width: u32, channels: u32, out_height: u32,
+        out_width: u32, kernel: u32, stride: u32, padding: u32,
+    }
+
+    CountSpikes { spikes: Address, out: Address, bytes: u32 }
+
+    Sgd {
+        weight: Address, velocity: Address, grad: Address, learning_rate: f32, momentum: f32, weight_decay: f32,
+        count: u32,
+    }
+
+    CrossEntropy {
+        logits: Address, labels: Address, mean: Address, grad: Address, loss: Address, rank: Address, time_steps: u32,
+        batch: u32, classes: u32,
+    }
+
+    Columns {
+        spikes: Address, map: Address, columns: Address, grad: Address, first: u32, images: u32, height: u32, width: u32,
+        channels: u32, out_height: u32, out_width: u32, kernel: u32, stride: u32, padding: u32, accumulate: u32,
+    }
+
+    Weights { from: Address, to: Address, c_out: u32, c_in: u32, kernel: u32, padded_out: u32, padded_in: u32 }
+
+    Expand { spikes: Address, map: Address, bytes: u32 }
+}

@@ -1,0 +1,9 @@
+// Every kernel in one translation unit: one PTX, one host library.
+#include "device.h"
+#include "arguments.h"
+#include "surrogate.h"
+#include "norm.h"
+#include "neuron.h"
+#include "pool.h"
+#include "conv.h"
+#include "train.h"

@@ -1,0 +1,56 @@
+//! The loss and the optimiser.
+
+use super::arguments::{CrossEntropy, Sgd as Step};
+use super::launch::{empty, launch, read, threads, write};
+use crate::model::readout::Loss;
+use crate::ops::optimizer::Sgd;
+use candle_core::{DType, Result, Tensor, bail};
+
+/// One parameter's step; see [`Sgd::step`].
+pub fn sgd(sgd: &Sgd, param: &Tensor, velocity: &Tensor, gradient: &Tensor) -> Result<()> {
+    let count = param.elem_count();
+    if velocity.elem_count() != count || gradient.elem_count() != count {
+        bail!("a parameter of {count} values, its velocity and its gradient differ in size");
+    }
+    let gradient = gradient.contiguous()?;
+    let arguments = Step {
+        weight: write::<f32>(param)?,
+        velocity: write::<f32>(velocity)?,
+        grad: read::<f32>(&gradient)?,
+        learning_rate: sgd.lr as f32,
+        momentum: sgd.momentum as f32,
+        weight_decay: sgd.weight_decay as f32,
+        count: count as u32,
+    };
+    // SAFETY: three tensors of `count` values.
+    unsafe { launch(param.device(), "sgd", threads(count)?, &arguments) }
+}
+
+/// See [`crate::model::readout::cross_entropy`].
+pub fn cross_entropy(logits: &Tensor, labels: &[u32], time_steps: usize, classes: usize) -> Result<Loss> {
+    let (device, batch) = (logits.device(), labels.len());
+    if logits.elem_count() != time_steps * batch * classes || labels.iter().any(|label| *label as usize >= classes) {
+        bail!("logits {:?} for {batch} labels of {classes} classes over {time_steps} time steps", logits.dims());
+    }
+    let (logits, labels) = (logits.contiguous()?, Tensor::from_slice(labels, batch, device)?);
+    let mean = empty((batch, classes), DType::F32, device)?;
+    let loss = Loss {
+        grad_logits: empty((time_steps * batch, classes), DType::F32, device)?,
+        losses: empty(batch, DType::F64, device)?,
+        ranks: empty(batch, DType::U32, device)?,
+    };
+    let arguments = CrossEntropy {
+        logits: read::<f32>(&logits)?,
+        labels: read::<u32>(&labels)?,
+        mean: write::<f32>(&mean)?,
+        grad: write::<f32>(&loss.grad_logits)?,
+        loss: write::<f64>(&loss.losses)?,
+        rank: write::<u32>(&loss.ranks)?,
+        time_steps: time_steps as u32,
+        batch: batch as u32,
+        classes: classes as u32,
+    };
+    // SAFETY: a block a sample, and labels are below `classes`.
+    unsafe { launch(device, "cross_entropy", [batch as u32, 1], &arguments)? };
+    Ok(loss)
+}
