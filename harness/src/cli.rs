@@ -2,7 +2,7 @@
 
 mod values;
 
-pub use values::{Seeds, Shard};
+pub use values::{Device, Launcher, Seeds, Shard};
 
 use crate::model::config::{Architecture, Norm};
 use crate::slurm::script::Resources;
@@ -109,32 +109,6 @@ pub enum Command {
         /// The folder.
         dir: PathBuf,
     },
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A CUDA card.
-    Cuda,
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-/// What starts the cells' processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Launcher {
-    /// This process trains them, one after the other.
-    Local,
-    /// Array jobs of Slurm.
-    Slurm,
 }
 
 /// Which cells of a suite, and what is changed in them.
