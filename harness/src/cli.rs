@@ -4,7 +4,7 @@ mod bench;
 mod values;
 
 pub use bench::{BenchArgs, BenchCommand};
-pub use values::{Seeds, Shard};
+pub use values::{Device, Launcher, Seeds, Shard};
 
 use crate::ops::cuda::Precision;
 use crate::slurm::script::Resources;
@@ -109,32 +109,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A CUDA card.
-    Cuda,
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-/// What starts the cells' processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Launcher {
-    /// This process trains them, one after the other.
-    Local,
-    /// Array jobs of Slurm.
-    Slurm,
+    /// Man pages, one a command, into a folder.
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
 }
 
 /// Which cells of a suite, and what is changed in them.

@@ -427,10 +427,10 @@ fn lap(progress: &mut Progress, started: &mut Instant) {
 }
 
 fn divergence(progress: &Progress, what: &str, value: f64) -> String {
-    let seen = if progress.step == 0 {
-        "no step of that epoch had a finite loss".to_string()
-    } else {
-        format!("the last finite step was {} of that epoch", progress.step - 1)
+    let seen = match (progress.epoch, progress.step) {
+        (0, 0) => "no step had a finite loss".to_string(),
+        (epoch, 0) => format!("the last finite step was the last of epoch {}", epoch - 1),
+        (_, step) => format!("the last finite step was {} of that epoch", step - 1),
     };
     format!("the {what} became {value} in epoch {}, before step {}; {seen}", progress.epoch, progress.step)
 }
