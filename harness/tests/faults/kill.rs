@@ -63,7 +63,7 @@ fn random_kills_leave_the_same_bytes_and_the_same_report() {
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(pause);
             // One in four is asked to save first; it may not listen yet.
-            signal(child.id(), if (random >> 50) % 4 == 0 { "TERM" } else { "KILL" });
+            signal(child.id(), if (random >> 50).is_multiple_of(4) { "TERM" } else { "KILL" });
             let status = child.wait().unwrap();
             if status.success() {
                 break;
