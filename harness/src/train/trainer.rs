@@ -1,7 +1,10 @@
 //! The training loop of one cell.
 
+mod temperature;
+#[cfg(test)]
+mod tests;
+
 use super::evaluate::{Evaluation, evaluate, test_split};
-use super::fdg::{Probe, choose_temperature};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
@@ -15,7 +18,7 @@ use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use methods::surrogate::{Dspike, Surrogate};
-use report::record::{CurvePoint, FdgPoint};
+use report::record::CurvePoint;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +70,8 @@ pub struct Job<'a> {
     pub parent: Option<PathBuf>,
     /// Where its checkpoints go.
     pub folder: &'a Path,
+    /// Whether each finite-difference gradient is held against every surrogate's, not the candidates' alone.
+    pub audit: bool,
     /// Time between checkpoints within an epoch.
     pub save_every: Duration,
     /// Set by a signal.
@@ -241,63 +246,6 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
-    /// where a signal came first.
-    fn choose_temperature(
-        &self,
-        state: &mut State,
-        fdg: &methods::fdg::Fdg,
-        checkpoints: &Checkpoints,
-    ) -> Result<bool> {
-        let config = &self.cell.config;
-        let epoch = state.progress.epoch;
-        let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
-        let training = self.training_samples()?;
-        let mut order = stream.permutation(training.len());
-        order.truncate(fdg.batch);
-        let order: Vec<usize> = order.into_iter().map(|i| training[i]).collect();
-        let draw = self.draw(epoch);
-        let size = order.len();
-        let batch = Batches::new(self.dataset.clone(), Split::Train, order, size, Some(draw), 0, 0).next();
-        let batch = batch.context("the training split is empty")??;
-        let input = input_of(&batch, self.dataset.input(), self.device)?;
-        let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
-        let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
-        let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
-        let network = state.network.clone();
-        let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
-        let known = std::mem::take(&mut state.progress.differences);
-        let mut saved = Instant::now();
-        let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
-            if self.interrupt.requested() || saved.elapsed() > self.save_every {
-                state.progress.differences = differences.to_vec();
-                checkpoints.save(state)?;
-                saved = Instant::now();
-            }
-            self.interrupt.check()
-        })?;
-        state.progress.differences.clear();
-        let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {
-            return Ok(false);
-        };
-        for candidate in candidates {
-            if candidate.chosen {
-                state.progress.temperature = Some(candidate.temperature);
-            }
-            state.progress.fdg.push(FdgPoint {
-                cell_id: self.cell.id.clone(),
-                stage: self.cell.stage.clone(),
-                epoch,
-                candidate: candidate.temperature,
-                cosine: candidate.fidelity.cosine,
-                norm_ratio: candidate.fidelity.norm_ratio,
-                chosen: candidate.chosen,
-            });
-        }
-        state.progress.temperature_chosen = true;
-        Ok(true)
-    }
-
     /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
     ///
     /// A batch that is trained in parts: the gradient is that of the mean loss over all of it, each norm takes a part's
@@ -441,6 +389,3 @@ pub fn input_of(batch: &Batch, shape: InputShape, device: &Device) -> Result<Act
     let dims = [images, shape.height, shape.width, shape.channels];
     Ok(Activation::from_images(&batch.input, dims, device)?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -20,7 +20,8 @@ fn after_a_step(dataset_name: &str, micro_batch: Option<usize>, repeats: usize) 
     let (folder, interrupt) = (tempfile::tempdir().unwrap(), Interrupt::default());
     let save_every = Duration::from_secs(3600);
     let (dataset, device, interrupt) = (&dataset, &Device::Cpu, &interrupt);
-    let job = Job { cell: &cell, dataset, device, parent: None, folder: folder.path(), save_every, interrupt };
+    let job =
+        Job { cell: &cell, dataset, device, parent: None, folder: folder.path(), audit: false, save_every, interrupt };
     let order: Vec<usize> = (0..repeats).flat_map(|_| 0..4).collect();
     let size = order.len();
     let batch = Batches::new(dataset.clone(), Split::Train, order, size, None, 0, 0).next().unwrap().unwrap();
