@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for SECONDS_EACH (default 60) from the committed corpus; ends with the first finding.
-# Needs the nightly compiler and `cargo install cargo-fuzz`.
+# Needs the nightly compiler and `cargo install cargo-fuzz`. Options of cargo fuzz may follow, e.g. `600 -s none` without
+# the address sanitizer: faster, and the readers under test have no unsafe code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
@@ -8,7 +9,7 @@ for target in fuzz/fuzz_targets/*.rs; do
   name=$(basename "$target" .rs)
   found=$(mktemp -d) # new inputs go here, not into the committed corpus
   echo "== $name"
-  cargo +nightly fuzz run --fuzz-dir fuzz "$name" "$found" "fuzz/corpus/$name" -- \
+  cargo +nightly fuzz run --fuzz-dir fuzz "${@:2}" "$name" "$found" "fuzz/corpus/$name" -- \
     -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 -max_len=65536 -print_final_stats=1 2>&1 |
     grep -E 'stat::(number|average|peak)|SUMMARY|panicked|ERROR' || true
   if compgen -G "fuzz/artifacts/$name/*" >/dev/null; then
