@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# What a CUDA binary says where something is missing: one sentence and exit 2, never a panic, never a silent run on the CPU. Builds it
-# with scripts/fake-nvcc and scripts/cuda_link.sh, and plays drivers that lack one thing after the other. Needs no CUDA.
+# The CUDA binary on a machine without CUDA. Builds it with scripts/fake-nvcc and scripts/cuda_link.sh; plays drivers that lack one
+# thing after the other, which must be one sentence and exit 2, never a panic, never a silent run on the CPU; then plays a whole card
+# (harness/host-kernels/played_card.cpp) on which the self-test must pass and cells must train. Proves nothing about a real card.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 scripts/cuda_link.sh target/cuda-link
 export NVCC=$PWD/scripts/fake-nvcc CUDA_HOME=$PWD/target/cuda-link CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80
 # Unoptimised: it computes nothing.
@@ -76,3 +78,41 @@ says "cuDNN 9 cannot be used" LD_LIBRARY_PATH=all
 "$binary" suite smoke --dry-run >/dev/null 2>said
 grep -q "computing on the CPU" said
 echo "ok   without --device: $(cat said)"
+
+# card FOLDER KERNELS: the libraries of a played card
+card() {
+  mkdir "$1"
+  "${CXX:-c++}" -std=c++17 -O2 -ffp-contract=off -Wno-unknown-pragmas -shared -fPIC -I"$2" \
+    -o "$1/libcuda.so.1" "$root/harness/host-kernels/played_card.cpp"
+  for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9; do ln -s libcuda.so.1 "$1/$library"; done
+}
+card card "$root/harness/src/ops/cuda/kernels"
+step() { "$binary" bench step --width 4 --batch 2 --time-steps 2 --input 3x16x16 --warmup 0 --steps 1 "$@"; }
+rate() { grep -oE '"firing_rate":[0-9.]{8}'; }
+cpu=$(step --device cpu | rate)
+card=$(LD_LIBRARY_PATH=card step --device cuda | rate)
+if [ "$cpu" != "$card" ]; then echo "the same step fires $card on the played card, $cpu on the CPU" >&2; exit 1; fi
+for precision in tf32 bf16; do
+  LD_LIBRARY_PATH=card step --device cuda --precision $precision | grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\""
+done
+# The short self-test comes first: every kernel and a training step against the CPU.
+cells() {
+  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3
+}
+LD_LIBRARY_PATH=card cells >log 2>&1 || { cat log >&2; exit 1; }
+grep -q 'a played card, no GPU' cells/rows.csv
+echo "ok   a played card: self-test passed, $(($(wc -l <cells/rows.csv) - 1)) cells trained"
+
+# A card whose optimiser is wrong must not train.
+cp -r "$root/harness/src/ops/cuda/kernels" kernels
+sed -i 's/a.momentum \* a.velocity/0.5f * a.velocity/' kernels/train.h
+card wrong kernels
+rm -r cells
+code=0
+LD_LIBRARY_PATH=wrong cells >log 2>&1 || code=$?
+if [ $code != 1 ] || [ -e cells ] || ! grep -q "this card computes other numbers than the CPU: 3 of" log; then
+  echo "a card that computes wrong numbers was not refused: exit $code" >&2
+  cat log >&2
+  exit 1
+fi
+echo "ok   $(cat log)"
