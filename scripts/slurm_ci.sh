@@ -52,11 +52,11 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-SlurmdTimeout=8
+SlurmdTimeout=5
 MessageTimeout=4
 SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,defer_batch
-KillWait=2
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,defer_batch
+KillWait=1
 JobRequeue=1
 MaxArraySize=$max_array_size
 AccountingStorageType=accounting_storage/none

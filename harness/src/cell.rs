@@ -3,8 +3,12 @@
 use crate::data::DataConfig;
 use crate::exit;
 use crate::model::config::NetworkConfig;
+use crate::model::layout::Layout;
+use crate::model::memory::StepMemory;
+use crate::plan::channels;
 use crate::suite::{Experiment, Suite};
 use anyhow::Result;
+use bytesize::ByteSize;
 use methods::Method;
 use methods::fdg::Fdg;
 use methods::tit::{self, StageRecipe, Start};
@@ -37,6 +41,10 @@ pub struct CellConfig {
     pub seed: u64,
     /// Images a step.
     pub batch: usize,
+    /// Images at once, where memory holds no whole batch: gradients are summed over the parts, norms take the statistics
+    /// of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// Momentum of SGD.
     pub momentum: f64,
     /// Training samples set apart to choose an epoch by.
@@ -107,6 +115,8 @@ pub struct Overrides {
     pub width: Option<usize>,
     /// Images of the FDG.
     pub fdg_batch: Option<usize>,
+    /// Bytes that a training step may take; smaller parts of a batch at once where it would take more.
+    pub max_memory: Option<u64>,
 }
 
 /// Expands a suite: parents before children, shared stages once.
@@ -142,14 +152,18 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
         let arm = stage.time_steps.map(|_| method.clone());
         let mut recipe = stage.recipe;
         recipe.epochs = overrides.epochs.unwrap_or(recipe.epochs);
+        let most = overrides.max_memory;
+        let micro_batch = most.map(|most| micro_batch(&network, &data, stage.time_steps, e.batch, most)).transpose()?;
+        let micro_batch = micro_batch.filter(|images| *images < e.batch);
         let config = CellConfig {
             recipe_version: RECIPE_VERSION,
-            protocol_id: protocol_id(&data, held_out),
+            protocol_id: protocol_id(&data, held_out, micro_batch),
             precision: precision.to_string(),
             parent_cell: stage.parent.map(|i| cells[i].id.clone()),
             time_steps: stage.time_steps,
             seed,
             batch: e.batch,
+            micro_batch,
             momentum: e.momentum,
             held_out,
             stage: recipe,
@@ -163,10 +177,33 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
     Ok(cells)
 }
 
-/// The data's protocol; training on fewer samples is another one.
-fn protocol_id(data: &DataConfig, held_out: usize) -> String {
+/// The data's protocol; training on fewer samples is another one, and so are norms over fewer.
+fn protocol_id(data: &DataConfig, held_out: usize, micro_batch: Option<usize>) -> String {
     let held_out = if held_out == 0 { String::new() } else { format!(";held-out={held_out}") };
-    format!("{}{held_out}", data.protocol_id())
+    let micro_batch = micro_batch.map_or(String::new(), |images| format!(";micro-batch={images}"));
+    format!("{}{held_out}{micro_batch}", data.protocol_id())
+}
+
+/// The images at once that fit `most` bytes.
+fn micro_batch(
+    network: &NetworkConfig,
+    data: &DataConfig,
+    time_steps: Option<usize>,
+    batch: usize,
+    most: u64,
+) -> Result<usize> {
+    let layout = Layout::new(network, channels(data.dataset), data.dataset.classes(), None);
+    let memory = StepMemory::estimate(&layout, data.size, time_steps.unwrap_or(1), data.dataset.is_event());
+    memory.micro_batch(batch, most).ok_or_else(|| {
+        let (name, width) = (network.architecture.name(), network.width);
+        exit::usage(format!(
+            "--max-memory {}: a training step of {name}, width {width}, on one image of {} takes about {}; \
+             allow more, or take a smaller --width",
+            ByteSize(most),
+            data.dataset,
+            ByteSize(memory.of(1))
+        ))
+    })
 }
 
 fn is_zero(n: &usize) -> bool {

@@ -4,7 +4,7 @@ mod bench;
 mod values;
 
 pub use bench::{BenchArgs, BenchCommand};
-pub use values::{Seeds, Shard};
+pub use values::{Device, Launcher, Seeds, Shard};
 
 use crate::ops::cuda::Precision;
 use crate::slurm::script::Resources;
@@ -109,32 +109,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A CUDA card.
-    Cuda,
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-/// What starts the cells' processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Launcher {
-    /// This process trains them, one after the other.
-    Local,
-    /// Array jobs of Slurm.
-    Slurm,
+    /// Man pages, one a command, into a folder.
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
 }
 
 /// Which cells of a suite, and what is changed in them.
@@ -158,6 +137,10 @@ pub struct Selection {
     /// Images of the finite-difference gradient instead of the suite's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub fdg_batch: Option<u32>,
+    /// Memory that a training step may take, e.g. `8GiB`: where a batch would take more, it is trained in parts whose
+    /// gradients are summed. Batch norms then take the statistics of a part, so these are other cells.
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<bytesize::ByteSize>,
     /// Only this part of the chains: `0/4` is the first of four.
     #[arg(long, value_name = "I/N", value_parser = values::parse_shard)]
     pub shard: Option<Shard>,
@@ -166,7 +149,7 @@ pub struct Selection {
 /// `harness suite`.
 #[derive(Args, Debug)]
 pub struct SuiteArgs {
-    /// Name of the suite; `harness list suites` shows them.
+    /// Name of the suite (`harness list suites`), or the path of one (`my-suite.toml`).
     pub name: String,
     /// Result folder; `results/SUITE` unless said.
     #[arg(long, short)]

@@ -5,6 +5,7 @@ use crate::exit;
 use crate::ops::cuda::{self, Precision};
 use anyhow::Result;
 pub use candle_core::Device;
+use clap::ValueEnum;
 
 /// The device of `--device`, computing in `--precision`. `auto` is a card where this binary has CUDA and one can be used, else the CPU.
 ///
@@ -34,6 +35,15 @@ pub fn open(choice: cli::Device, precision: Precision) -> Result<Device> {
 /// The device class and precision that are part of every cell's identity.
 pub fn class(device: &Device, precision: Precision) -> String {
     format!("{}-{}", if device.is_cuda() { "cuda" } else { "cpu" }, precision.name())
+}
+
+/// Opens the device of such a name.
+pub fn open_class(class: &str) -> Result<Device> {
+    let (device, precision) = class.split_once('-').unwrap_or((class, "f32"));
+    let choice = if device == "cuda" { cli::Device::Cuda } else { cli::Device::Cpu };
+    let known = Precision::value_variants().iter().find(|p| p.name() == precision);
+    let precision = known.ok_or_else(|| exit::data(format!("`{class}` is no device class; expected e.g. cpu-f32")))?;
+    open(choice, *precision)
 }
 
 /// The same without opening a card that is named: cells are known without it.

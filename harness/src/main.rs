@@ -58,6 +58,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
             commands::doctor::doctor(data_dir.as_deref());
             Ok(())
         }
+        Command::Man { dir } => {
+            std::fs::create_dir_all(dir)?;
+            Ok(clap_mangen::generate_to(Cli::command(), dir)?)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "harness", &mut std::io::stdout());
             Ok(())

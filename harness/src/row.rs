@@ -150,7 +150,7 @@ pub fn finished(
                 active_gradient_share: layer.active_gradient_share,
             })
             .collect(),
-        fidelity: Vec::new(),
+        fidelity: state.progress.fidelity.clone(),
         membranes: Vec::new(),
     }
 }
@@ -171,7 +171,7 @@ pub fn add_audit(
         let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
         layer.active_gradient_share = share.and_then(|(_, share)| *share);
     }
-    result.fidelity = audit.fidelity;
+    result.fidelity.extend(audit.fidelity);
     result.membranes = audit.membranes;
     Ok(())
 }

@@ -199,7 +199,8 @@ fn one(
         .and_then(|s| s.parse().ok())
         .map_or(SAVE_EVERY, Duration::from_secs_f64);
     let (device, interrupt) = (&request.device, &request.interrupt);
-    let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, save_every, interrupt };
+    let audit = request.audit;
+    let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, audit, save_every, interrupt };
     let ended = guarded(|| job.run(&mut |tick| progress.tick(cell, tick)));
     let result = match ended {
         Ok(Ended::Interrupted) => {
@@ -230,6 +231,7 @@ fn one(
             let mut result = failed(row(Status::Diverged, Some(message)));
             result.curves = state.curves;
             result.fdg = state.fdg;
+            result.fidelity = state.fidelity;
             result
         }
         Err(error) if exit::code_of(&error) == Code::Io => return Err(error),

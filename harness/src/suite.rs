@@ -107,8 +107,14 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// The text of a suite: `./suites/<name>.toml` wins over the one compiled in.
+/// The text of a suite: a path that ends in `.toml`, or a name, of which `./suites/<name>.toml` wins over the one
+/// compiled in.
 pub fn source(name: &str) -> Result<Source> {
+    if name.ends_with(".toml") {
+        let path = PathBuf::from(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| exit::usage(format!("suite {name}: {error}")))?;
+        return Ok(Source { text, path: Some(path) });
+    }
     let path = Path::new("suites").join(format!("{name}.toml"));
     if !name.contains(['/', '\\', '\0']) && path.is_file() {
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -125,7 +131,7 @@ pub fn source(name: &str) -> Result<Source> {
 }
 
 impl Suite {
-    /// Reads a suite by name. Says on stderr when a file in `./suites` differs from the one compiled in.
+    /// Reads a suite by name or path. Says on stderr when a file in `./suites` differs from the one compiled in.
     pub fn load(name: &str) -> Result<Self> {
         let source = source(name)?;
         let compiled = COMPILED_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
@@ -136,9 +142,11 @@ impl Suite {
         }
         let shown = source.path.map_or(format!("suite `{name}`"), |p| p.display().to_string());
         let suite = Self::parse(&source.text).map_err(|error| exit::usage(format!("{shown}: {error:#}")))?;
-        if suite.name != name {
+        let file = Path::new(name).file_stem().and_then(|stem| stem.to_str()).filter(|_| name.ends_with(".toml"));
+        let expected = file.unwrap_or(name);
+        if suite.name != expected {
             return Err(exit::usage(format!(
-                "{shown}: its `name` is `{}`, but the file's name is `{name}`; make them equal",
+                "{shown}: its `name` is `{}`, but the file's name is `{expected}`; make them equal",
                 suite.name
             )));
         }

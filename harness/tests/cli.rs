@@ -104,10 +104,8 @@ fn two_shards_joined_are_the_whole() {
     let mut folders = vec!["merge".to_string()];
     for shard in ["0/2", "1/2"] {
         let out = format!("part{}", &shard[..1]);
-        bench.run(&["suite", "tiny", "--shard", shard, "--out", &out]);
-        if bench.path().join(&out).join("rows.csv").is_file() {
-            folders.push(out);
-        }
+        bench.run(&["suite", "tiny", "--shard", shard, "--out", &out]).success();
+        folders.push(out);
     }
     folders.extend(["--out".into(), "joined".into()]);
     bench.run(&folders.iter().map(String::as_str).collect::<Vec<_>>()).success();
@@ -127,7 +125,9 @@ fn a_diverged_cell_is_a_row_and_the_others_go_on() {
     let rows = bench.rows();
     let count = |status: &str| rows.iter().filter(|row| row["status"] == status).count();
     assert_eq!((count("done"), count("diverged"), count("failed")), (1, 2, 2));
-    assert!(rows.iter().filter(|row| row["status"] == "diverged").all(|row| row["error"].contains("finite")));
+    let mut diverged = rows.iter().filter(|row| row["status"] == "diverged");
+    assert!(diverged.clone().all(|row| row["error"].contains("became NaN in epoch") && row["top1_last"].is_empty()));
+    assert!(diverged.any(|row| row["error"].contains("the last finite step was the last of epoch 0")));
     assert!(fs::read_to_string(bench.path().join("results/tiny/report/report.md")).unwrap().contains("diverged"));
 }
 
@@ -243,4 +243,92 @@ fn a_card_that_is_not_there_is_one_sentence_and_never_the_cpu() {
     assert!(!bench.path().join("results").exists());
     bench.refused(&["bench", "step", "--precision", "bf16"], "the CPU computes in f32");
     bench.refused(&["suite", "tiny", "--precision", "tf32"], "the CPU computes in f32");
+}
+
+#[test]
+fn processes_that_share_a_folder_leave_rows_and_report_to_the_last() {
+    let bench = Bench::new(TINY);
+    bench.run(&["suite", "tiny", "--no-report"]).success();
+    let results = bench.path().join("results/tiny");
+    assert!(!results.join("rows.csv").exists() && !results.join("report").exists());
+    bench.run(&["status", "results/tiny"]).success().stdout(contains("5 done"));
+    bench.run(&["report", "results/tiny"]).success();
+    assert_eq!(bench.rows().len(), 5);
+    let cells = fs::read_dir(results.join("cells")).unwrap().map(|entry| entry.unwrap().path());
+    let child = cells.into_iter().find(|path| path.to_str().unwrap().contains("rectangle-t1")).unwrap();
+    fs::remove_file(child.join("result.json")).unwrap();
+    bench.run(&["suite", "tiny", "--no-report"]).success();
+    let before = fs::metadata(results.join("rows.csv")).unwrap().modified().unwrap();
+    bench.run(&["report", "results/tiny"]).success();
+    assert!(
+        fs::metadata(results.join("rows.csv")).unwrap().modified().unwrap() > before,
+        "a newer result renews the rows"
+    );
+}
+
+#[test]
+fn gnu_parallel_computes_the_shards_of_one_folder() {
+    if std::process::Command::new("parallel").arg("--version").output().is_err() {
+        println!("gnu_parallel_computes_the_shards_of_one_folder: skipped, parallel is not installed");
+        return;
+    }
+    let bench = Bench::new(&TINY.replace("seeds = [0]", "seeds = [0, 1]"));
+    let harness = assert_cmd::cargo::cargo_bin("harness");
+    let line = format!("'{}' suite tiny --shard {{}}/4 --no-report", harness.display());
+    let mut parallel = Command::new("parallel");
+    parallel
+        .current_dir(bench.path())
+        .args(["-j2", "--joblog", "log", &line, ":::", "0", "1", "2", "3"])
+        .assert()
+        .success();
+    bench.run(&["report", "results/tiny"]).success();
+    let together = fs::read_to_string(bench.path().join("results/tiny/rows.csv")).unwrap();
+    assert_eq!(together.matches(",done,").count(), 10, "{together}");
+    bench.run(&["status", "results/tiny"]).success().stdout(contains("10 done"));
+}
+
+#[test]
+fn a_budget_prices_cells_and_trains_those_it_pays_for() {
+    let bench = Bench::new(TINY);
+    let shown = bench.run(&["suite", "tiny", "--budget", "1h", "--dry-run"]).success();
+    let shown = shown.stderr(contains("calibrating: resnet18-plain width 4 ann").and(contains("width 4 snn")));
+    shown.stdout(
+        contains("5 of 5 cells fit 1.00 h")
+            .and(contains("1 seeds, no difference"))
+            .and(contains("estimated and not measured"))
+            .and(contains("H100")),
+    );
+    assert!(!bench.path().join("results").exists());
+    bench.run(&["suite", "tiny", "--budget", "0s"]).code(4).stderr(contains("no cell fits the budget"));
+    bench.run(&["suite", "tiny", "--budget", "1h"]).success();
+    assert_eq!(bench.rows().len(), 5);
+    // What is done costs nothing.
+    bench.run(&["suite", "tiny", "--budget", "0s"]).success().stdout(contains("5 of 5 cells fit"));
+    bench.run(&["suite", "tiny", "--budget", "3 weeks"]).code(2).stderr(contains("write 48h"));
+}
+
+#[test]
+fn slurms_flags_and_launcher_say_what_they_need() {
+    let bench = Bench::new(TINY);
+    bench.run(&["suite", "tiny", "--partition", "gpu"]).code(2).stderr(contains("--launcher slurm"));
+    bench.run(&["suite", "tiny", "--launcher", "slurm", "--fresh"]).code(2).stderr(contains("--fresh"));
+    bench.run(&["suite", "tiny", "--launcher", "slurm", "--budget", "1h"]).code(2).stderr(contains("--budget"));
+    if !cfg!(feature = "cuda") {
+        bench.run(&["suite", "tiny", "--launcher", "slurm", "--gpus", "1"]).code(2).stderr(contains("without CUDA"));
+    }
+    let bad = bench.run(&["suite", "tiny", "--launcher", "slurm", "--partition", "a b", "--dry-run"]);
+    bad.code(2).stderr(contains("partition"));
+    let without = bench.run(&["suite", "tiny", "--launcher", "slurm", "--dry-run", "--cpus", "3"]);
+    without.success().stdout(contains("#SBATCH --cpus-per-task=3").and(contains("sbatch --parsable")));
+}
+
+#[test]
+fn every_command_has_a_man_page() {
+    let bench = Bench::new(TINY);
+    bench.run(&["man", "pages"]).success();
+    for (page, text) in [("harness.1", "spiking"), ("harness-suite.1", "launcher"), ("harness-bench-cell.1", "config")]
+    {
+        let page = fs::read_to_string(bench.path().join("pages").join(page)).unwrap();
+        assert!(page.contains(text), "{page}");
+    }
 }

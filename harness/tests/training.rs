@@ -47,7 +47,7 @@ fn dataset(cell: &Cell) -> Arc<dyn Dataset> {
 
 fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, interrupt: &'a Interrupt) -> Job<'a> {
     let device = &candle_core::Device::Cpu;
-    Job { cell, dataset, device, parent: None, folder, save_every: Duration::from_secs(3600), interrupt }
+    Job { cell, dataset, device, parent: None, folder, audit: true, save_every: Duration::from_secs(3600), interrupt }
 }
 
 fn train(cell: &Cell) -> State {
@@ -77,6 +77,22 @@ fn the_same_seed_gives_the_same_bits_on_one_and_two_threads() {
     let one = on(1);
     assert_eq!(one, on(1));
     assert_eq!(one, on(2));
+}
+
+#[test]
+fn an_audited_training_holds_every_surrogate_against_each_finite_difference_gradient() {
+    let progress = train(&cell(SUITE)).progress;
+    for epoch in 0..2 {
+        let of_epoch: Vec<_> = progress.fidelity.iter().filter(|point| point.epoch == epoch).collect();
+        for name in ["dspike", "rectangle", "sigmoid", "triangle", "arctan"] {
+            assert!(of_epoch.iter().any(|point| point.surrogate == name), "{name} in epoch {epoch}");
+        }
+        // The temperature that the epoch began with is a candidate of FDG too: the same gradients, the same cosine.
+        let began = progress.fdg.iter().find(|point| point.epoch == epoch).unwrap();
+        let same = of_epoch.iter().find(|p| p.surrogate == "dspike" && p.parameter == Some(began.candidate)).unwrap();
+        assert_eq!((same.cosine, same.norm_ratio), (began.cosine, began.norm_ratio));
+        assert!(same.layer == "conv1" && same.sampled == same.weights);
+    }
 }
 
 #[test]

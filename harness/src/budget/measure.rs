@@ -1,6 +1,7 @@
 //! A short calibration: what one image costs on this device, by the very network of a cell.
 
 use crate::cell::CellConfig;
+use crate::device;
 use crate::environment::peak_memory_bytes;
 use crate::exit;
 use crate::model::layout::Layout;
@@ -30,9 +31,16 @@ pub struct Rates {
     pub eval_seconds: f64,
     /// One loss of the finite-difference gradient; `None` where the cell has none.
     pub fdg_seconds: Option<f64>,
-    /// Memory that does not grow with the batch.
+    /// `None` on a card, whose memory is not measured.
+    pub memory: Option<Memory>,
+}
+
+/// Peak memory over the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// What does not grow with the batch.
     pub base_bytes: f64,
-    /// Memory of a further image in the batch.
+    /// A further image.
     pub image_bytes: f64,
 }
 
@@ -69,10 +77,12 @@ pub fn of_file(path: &Path) -> Result<String> {
     Ok(serde_json::to_string(&measure(&config)?)?)
 }
 
+/// On the device that the cell's identity names.
 fn measure(config: &CellConfig) -> Result<Rates> {
+    let device = device::open_class(&config.precision)?;
     let (channels, classes) = (plan::channels(config.data.dataset), config.data.dataset.classes());
     let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
-    let mut network = Network::new(&config.network, neuron, channels, classes, config.seed)?;
+    let mut network = Network::new(&config.network, neuron, channels, classes, config.seed)?.to_device(&device)?;
     let time_steps = config.time_steps.unwrap_or(1);
     let layout = Layout::new(&config.network, channels, classes, None);
     let macs = plan::layer_macs(&layout, config.data.size).1 * time_steps as f64;
@@ -80,14 +90,15 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let velocities = network.params.iter().map(Tensor::zeros_like).collect::<candle_core::Result<Vec<_>>>()?;
     let surrogate = config.method.as_ref().map_or(Surrogate::Dspike(Dspike { temperature: 1.0 }), |m| m.surrogate);
     let pass = |statistics, keep_tape| Pass { time_steps, statistics, keep_tape, count_synops: false };
-    let batch = |images: usize| synthetic(config, channels, classes, images);
+    let batch = |images: usize| synthetic(config, channels, classes, images, &device);
     let mut step = |images: usize| -> Result<()> {
         let (input, labels) = batch(images)?;
         let output = network.forward(&input, images, &pass(Statistics::Batch, true))?;
         let loss = readout::cross_entropy(&output.logits, &labels, time_steps, classes)?;
         let gradients = network.backward(&output, &loss.grad_logits, time_steps, images, &surrogate)?;
         network.update_running(&output)?;
-        Ok(Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 }.step(&network.params, &velocities, &gradients)?)
+        Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 }.step(&network.params, &velocities, &gradients)?;
+        Ok(device.synchronize()?)
     };
     // Half the batch first: the peak's growth from there is what further images take.
     step(images / 2)?;
@@ -96,7 +107,10 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let whole = peak_memory_bytes().unwrap_or(0) as f64;
     let image_bytes = (whole - half) / (images - images / 2) as f64;
     let (input, labels) = batch(images)?;
-    let eval = || network.forward(&input, images, &pass(Statistics::Running, false)).map(drop).map_err(Into::into);
+    let eval = || {
+        network.forward(&input, images, &pass(Statistics::Running, false))?;
+        Ok(device.synchronize()?)
+    };
     let eval_seconds = fastest(eval)? / images as f64;
     let probe = Probe { input: &input, labels: &labels, time_steps, classes };
     // As many weights as threads twice over: they share the work as all of them would.
@@ -107,23 +121,24 @@ fn measure(config: &CellConfig) -> Result<Rates> {
         |epsilon| probe.differences(&network, 0, epsilon, &weights, Vec::new(), &mut |_| Ok(())).map(drop);
     let fdg = |fdg: methods::fdg::Fdg| fastest(|| differences(fdg.epsilon));
     let fdg_seconds = config.fdg.map(fdg).transpose()?.map(|seconds| seconds / losses / images as f64);
-    Ok(Rates {
-        time_steps,
-        train_seconds,
-        eval_seconds,
-        fdg_seconds,
-        base_bytes: whole - image_bytes * images as f64,
-        image_bytes,
-    })
+    let memory = Memory { base_bytes: whole - image_bytes * images as f64, image_bytes };
+    let memory = (!device.is_cuda()).then_some(memory);
+    Ok(Rates { time_steps, train_seconds, eval_seconds, fdg_seconds, memory })
 }
 
 /// Standard-normal images, or frames of all T, and labels.
-fn synthetic(config: &CellConfig, channels: usize, classes: usize, images: usize) -> Result<(Activation, Vec<u32>)> {
+fn synthetic(
+    config: &CellConfig,
+    channels: usize,
+    classes: usize,
+    images: usize,
+    device: &Device,
+) -> Result<(Activation, Vec<u32>)> {
     let (size, mut stream) = (config.data.size, Stream::new(0, Purpose::Synthetic, (0, 0)));
     let frames = if config.data.dataset.is_event() { config.time_steps.unwrap_or(1) * images } else { images };
     let pixels: Vec<f32> = (0..frames * size * size * channels).map(|_| stream.normal() as f32).collect();
     let labels = (0..images).map(|_| stream.below(classes) as u32).collect();
-    Ok((Activation::from_images(&pixels, [frames, size, size, channels], &Device::Cpu)?, labels))
+    Ok((Activation::from_images(&pixels, [frames, size, size, channels], device)?, labels))
 }
 
 fn fastest(mut work: impl FnMut() -> Result<()>) -> Result<f64> {

@@ -19,8 +19,8 @@ use std::time::Duration;
 pub struct Price {
     /// Training, FDG and tests.
     pub seconds: f64,
-    /// Peak memory at the cell's batch.
-    pub memory_bytes: f64,
+    /// Peak memory at the cell's batch; `None` where it was not measured.
+    pub memory_bytes: Option<f64>,
 }
 
 /// A cell of the plan, in the order in which it should run.
@@ -105,7 +105,7 @@ fn price(cell: &Cell, rates: &Rates) -> Price {
     let epoch = limit(train) * rates.train_seconds + limit(test) * rates.eval_seconds + fdg;
     Price {
         seconds: config.stage.epochs as f64 * epoch * scale,
-        memory_bytes: rates.base_bytes + rates.image_bytes * scale * config.batch as f64,
+        memory_bytes: rates.memory.map(|m| m.base_bytes + m.image_bytes * scale * config.batch as f64),
     }
 }
 
@@ -149,13 +149,14 @@ fn shown(priced: &[Priced<'_>], budget: Duration) -> String {
     let mut text = format!("{:width$}  {:>9}  {:>7}  {:>9}  fits\n", "cell", "hours", "GiB", "petaMAC");
     let (mut fitting, mut all) = ((0, 0.0), 0.0);
     for Priced { cell, price, fits } in priced {
-        let (hours, gib) = (price.seconds / 3600.0, price.memory_bytes / 1024f64.powi(3));
+        let hours = price.seconds / 3600.0;
+        let gib = price.memory_bytes.map_or("-".into(), |bytes| format!("{:.2}", bytes / 1024f64.powi(3)));
         all += hours;
         if *fits {
             fitting = (fitting.0 + 1, fitting.1 + hours);
         }
         let (macs, fits) = (plan::work(cell).training_macs / 1e15, if *fits { "yes" } else { "no" });
-        text += &format!("{:width$}  {hours:>9.3}  {gib:>7.2}  {macs:>9.4}  {fits}\n", cell.id);
+        text += &format!("{:width$}  {hours:>9.3}  {gib:>7}  {macs:>9.4}  {fits}\n", cell.id);
     }
     let budget = budget.as_secs_f64() / 3600.0;
     text += &format!(
@@ -232,7 +233,7 @@ mod tests {
         let suite = suite();
         let seeds = Overrides { seeds: Some(vec![0, 1]), ..Overrides::default() };
         let cells = cells(&suite, &seeds, "cpu-f32").unwrap();
-        let prices = vec![Price { seconds: 1.0, memory_bytes: 0.0 }; cells.len()];
+        let prices = vec![Price { seconds: 1.0, memory_bytes: None }; cells.len()];
         let of = |arm: &str, seed: u64| [3, 2].map(|t| format!("{arm}:t{t}:{seed}")).to_vec();
         let headline =
             |seed: u64| [vec![format!("ann:ann:{seed}")], of("dspike", seed), of("rectangle", seed)].concat();
@@ -254,7 +255,7 @@ mod tests {
         let suite = suite();
         let cells = cells(&suite, &Overrides::default(), "cpu-f32").unwrap();
         let dear = |cell: &Cell| if cell.method_name() == "dspike" { 10.0 } else { 1.0 };
-        let prices: Vec<Price> = cells.iter().map(|cell| Price { seconds: dear(cell), memory_bytes: 0.0 }).collect();
+        let prices: Vec<Price> = cells.iter().map(|cell| Price { seconds: dear(cell), memory_bytes: None }).collect();
         let plan = choose(&suite, &cells, &prices, 5.0);
         let fitting = ["ann:ann:0", "rectangle:t3:0", "rectangle:t2:0", "dspike-no-fdg:t3:0", "dspike-no-fdg:t2:0"];
         assert_eq!(names(&plan, true), fitting);
@@ -281,8 +282,7 @@ mod tests {
             train_seconds: 1.0,
             eval_seconds: 0.1,
             fdg_seconds: Some(0.01),
-            base_bytes: 100.0,
-            image_bytes: 1.0,
+            memory: Some(measure::Memory { base_bytes: 100.0, image_bytes: 1.0 }),
         };
         // 64 images of each split, one epoch, T = 3; 2 · 2·3·9 (width 4: 2 stem channels, 3 colours, 3 × 3) · 4 losses.
         let weights: usize =
@@ -290,6 +290,6 @@ mod tests {
         let expected = 3.0 * (64.0 + 6.4 + (2 * weights * 4) as f64 * 0.01);
         let price = price(cell, &rates);
         assert!((price.seconds - expected).abs() < 1e-9, "{} {expected}", price.seconds);
-        assert_eq!(price.memory_bytes, 100.0 + 3.0 * 16.0);
+        assert_eq!(price.memory_bytes, Some(100.0 + 3.0 * 16.0));
     }
 }

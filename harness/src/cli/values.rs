@@ -1,4 +1,33 @@
-//! Values of options that are more than a number or a word.
+//! What options may be.
+
+use clap::ValueEnum;
+use std::fmt;
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The best there is.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A CUDA card.
+    Cuda,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// What starts the cells' processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Launcher {
+    /// This process trains them, one after the other.
+    Local,
+    /// Array jobs of Slurm.
+    Slurm,
+}
 
 /// A list of seeds.
 #[derive(Clone, Debug, PartialEq, Eq)]

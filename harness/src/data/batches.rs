@@ -1,6 +1,8 @@
 //! Batches of an epoch, in order, loaded ahead by worker threads.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,6 +20,25 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// B: the batch size asked for, or what is left for the last batch.
     pub len: usize,
+}
+
+impl Batch {
+    /// The samples of `range`, of a batch of `frames` frames a sample (1 for stills).
+    pub fn part(&self, range: Range<usize>, frames: usize) -> Cow<'_, Self> {
+        if range == (0..self.len) {
+            return Cow::Borrowed(self);
+        }
+        let pixels = self.input.len() / (frames * self.len);
+        let rows = (0..frames).map(|t| {
+            let (from, to) = (t * self.len + range.start, t * self.len + range.end);
+            &self.input[from * pixels..to * pixels]
+        });
+        Cow::Owned(Self {
+            input: rows.collect::<Vec<_>>().concat(),
+            labels: self.labels[range.clone()].to_vec(),
+            len: range.len(),
+        })
+    }
 }
 
 /// What every worker reads.

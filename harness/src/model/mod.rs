@@ -3,6 +3,7 @@
 pub mod backward;
 pub mod config;
 pub mod layout;
+pub mod memory;
 pub mod network;
 pub mod probe;
 pub mod readout;

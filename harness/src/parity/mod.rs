@@ -6,7 +6,8 @@ mod neuron;
 
 pub use network::synops;
 
-use anyhow::{Result, bail};
+use crate::exit;
+use anyhow::Result;
 use candle_core::Device;
 use dump::Dump;
 use serde::Serialize;
@@ -53,7 +54,9 @@ pub fn parity(dump: &Dump, device: &Device) -> Result<Parity> {
     } else if dump.has("v") {
         neuron::surrogates(dump)?
     } else {
-        bail!("not a dump of surrogates (`v`), a neuron (`grad_spikes`), a network (`input`) or an FDG (`fdg_eps…`)")
+        return Err(exit::data(
+            "not a dump of surrogates (`v`), a neuron (`grad_spikes`), a network (`input`) or an FDG (`fdg_eps…`)",
+        ));
     };
     let passed = !checks.is_empty() && checks.iter().all(Check::passed);
     Ok(Parity { verdict: if passed { "pass" } else { "fail" }, checks })

@@ -6,8 +6,9 @@ pub mod script;
 pub mod tasks;
 
 use crate::cell::{self, Cell};
-use crate::cli::SuiteArgs;
+use crate::cli::{Device, SuiteArgs};
 use crate::commands::suite::{default_out, overrides, select, this_command};
+use crate::device;
 use crate::durable;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
@@ -43,7 +44,7 @@ struct Submission {
 }
 
 /// Submits the selected cells that have no result and are not in the queue, or shows what it would submit.
-pub fn launch(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
+pub fn launch(suite: &Suite, args: &SuiteArgs) -> Result<()> {
     if args.fresh {
         return Err(exit::usage(
             "--fresh does not go with --launcher slurm; remove the result folder, or give another --out",
@@ -57,10 +58,17 @@ pub fn launch(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
     }
     let resources = args.slurm.clone().or(suite.slurm.clone());
     resources.validate()?;
-    let all = cell::cells(suite, &overrides(&args.selection), precision)?;
+    // Cells are named after the device that trains them, which this machine need not have.
+    let device = match (args.device, resources.gpus) {
+        (Some(device @ (Device::Cpu | Device::Cuda)), _) => device,
+        (_, Some(1..)) => Device::Cuda,
+        _ => Device::Cpu,
+    };
+    let all = cell::cells(suite, &overrides(&args.selection), &device::class_of_choice(device, args.precision)?)?;
     let selected = select(all.clone(), &args.selection)?;
     let out = std::path::absolute(args.out.clone().unwrap_or_else(|| default_out(&suite.name)))?;
     let folder = out.join("slurm");
+    let train = train(suite, args, device, &out)?;
     if args.dry_run {
         let left = match Store::existing(&out) {
             Ok(store) => outstanding(&selected, &store, args.retry)?,
@@ -74,7 +82,7 @@ pub fn launch(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
             }
         };
         print!("{}", plan::table(&selected));
-        print!("{}", Submission::new(suite, args, resources, out, left, &queued, most)?.shown()?);
+        print!("{}", Submission::new(&suite.name, resources, train, out, cut(left, &queued), most)?.shown()?);
         return Ok(());
     }
     let most = max_array_size()?;
@@ -91,7 +99,7 @@ pub fn launch(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
     if args.retry {
         forget_failed(&left, &store)?;
     }
-    Submission::new(suite, args, resources, out, left, &queued, most)?.submit(queued.len())
+    Submission::new(&suite.name, resources, train, out, cut(left, &queued), most)?.submit(queued.len())
 }
 
 /// Selected cells without a result; with `retry`, failed ones too.
@@ -105,6 +113,13 @@ fn outstanding<'a>(selected: &'a [Cell], store: &Store, retry: bool) -> Result<V
         }
     }
     Ok(left)
+}
+
+/// Tasks of the cells that are not in the queue.
+fn cut(left: Vec<&Cell>, queued: &HashMap<String, queue::Queued>) -> Vec<Task> {
+    let left: Vec<&Cell> = left.into_iter().filter(|cell| !queued.contains_key(&cell.id)).collect();
+    let jobs = queued.iter().map(|(cell, queued)| (cell.clone(), queued.job.clone())).collect();
+    tasks::tasks(&left, &jobs)
 }
 
 /// Here and not in the tasks: one that is started again would forget its own failure, and try for ever.
@@ -121,22 +136,18 @@ fn forget_failed(left: &[&Cell], store: &Store) -> Result<()> {
 
 impl Submission {
     fn new(
-        suite: &Suite,
-        args: &SuiteArgs,
+        suite: &str,
         resources: Resources,
+        train: Vec<String>,
         out: PathBuf,
-        left: Vec<&Cell>,
-        queued: &HashMap<String, queue::Queued>,
+        tasks: Vec<Task>,
         most: usize,
     ) -> Result<Self> {
-        let left: Vec<&Cell> = left.into_iter().filter(|cell| !queued.contains_key(&cell.id)).collect();
-        let jobs = queued.iter().map(|(cell, queued)| (cell.clone(), queued.job.clone())).collect();
-        let tasks = tasks::tasks(&left, &jobs);
         let number = |(name, _): &(String, Vec<String>)| name.rsplit('-').next()?.parse::<usize>().ok();
         let harness = std::env::current_exe().context("the path of this program")?.display().to_string();
-        let train = [vec![harness.clone()], train(suite, args, &out)?].concat();
+        let train = [vec![harness.clone()], train].concat();
         Ok(Self {
-            suite: suite.name.clone(),
+            suite: suite.to_string(),
             here: std::env::current_dir()?,
             arrays: tasks::arrays(&tasks, most),
             first: 1 + queue::lists(&out.join("slurm"))?.iter().filter_map(number).max().unwrap_or(0),
@@ -276,16 +287,22 @@ impl Submission {
 }
 
 /// The words after the program's name with which a task trains: all that makes the cells what they are.
-fn train(suite: &Suite, args: &SuiteArgs, out: &Path) -> Result<Vec<String>> {
+fn train(suite: &Suite, args: &SuiteArgs, device: Device, out: &Path) -> Result<Vec<String>> {
     let selection = &args.selection;
-    let mut words: Vec<String> = ["suite", &suite.name, "--exact", "--no-report", "--out", &out.display().to_string()]
-        .map(String::from)
-        .to_vec();
+    // The jobs need not start in this folder.
+    let name = match args.name.ends_with(".toml") {
+        true => std::path::absolute(&args.name)?.display().to_string(),
+        false => suite.name.clone(),
+    };
+    let mut words: Vec<String> =
+        ["suite", &name, "--exact", "--no-report", "--out", &out.display().to_string()].map(String::from).to_vec();
     if let Some(dir) = &args.data_dir {
         words.extend(["--data-dir".into(), std::path::absolute(dir)?.display().to_string()]);
     }
-    if let Some(device) = &args.device {
-        words.extend(["--device".into(), device.to_string()]);
+    words.extend(["--device".into(), device.to_string()]);
+    words.extend(["--precision".into(), args.precision.name().to_string()]);
+    if let Some(most) = selection.max_memory {
+        words.extend(["--max-memory".into(), format!("{}B", most.as_u64())]);
     }
     if let Some(seeds) = &selection.seeds {
         let seeds: Vec<String> = seeds.0.iter().map(u64::to_string).collect();

@@ -66,7 +66,8 @@ pub fn audit(
         let reference = probe.differences(network, *param, fdg.epsilon, indices, Vec::new(), &mut pause)?;
         for (surrogate, gradients) in surrogates.iter().zip(&gradients) {
             let ours: Vec<f32> = indices.iter().map(|i| gradients[place][*i]).collect();
-            audit.fidelity.push(point(cell, network, *param, surrogate, fdg.epsilon, &ours, &reference));
+            let compared = Compared { param: *param, epoch: epochs, epsilon: fdg.epsilon, reference: &reference };
+            audit.fidelity.push(point(cell, network, surrogate, &ours, &compared));
         }
     }
     Ok(audit)
@@ -110,15 +111,38 @@ fn sampled_layers(network: &Network, seed: u64) -> Vec<(usize, Vec<usize>)> {
     layers
 }
 
+/// The first layer's gradient by every audited surrogate held against `reference`, before the training of `epoch`.
+pub fn first_layer(
+    cell: &Cell,
+    network: &Network,
+    probe: &Probe<'_>,
+    own: &Surrogate,
+    (epoch, epsilon): (usize, f64),
+    reference: &[f64],
+) -> Result<Vec<FidelityPoint>> {
+    let surrogates = audited(own);
+    let gradients = probe.surrogate_gradients(network, &surrogates, &[0])?;
+    let compared = Compared { param: 0, epoch, epsilon, reference };
+    let points = surrogates.iter().zip(&gradients);
+    Ok(points.map(|(surrogate, ours)| point(cell, network, surrogate, &ours[0], &compared)).collect())
+}
+
+/// A finite-difference gradient: of which parameter, after how many epochs, with which ε.
+struct Compared<'a> {
+    param: usize,
+    epoch: usize,
+    epsilon: f64,
+    reference: &'a [f64],
+}
+
 fn point(
     cell: &Cell,
     network: &Network,
-    param: usize,
     surrogate: &Surrogate,
-    epsilon: f64,
     ours: &[f32],
-    reference: &[f64],
+    compared: &Compared<'_>,
 ) -> FidelityPoint {
+    let Compared { param, epoch, epsilon, reference } = *compared;
     let all = network.params[param].elem_count();
     let agreement = fidelity(ours, reference);
     let interval = (ours.len() < all).then(|| bootstrap(ours, reference));
@@ -126,7 +150,7 @@ fn point(
     FidelityPoint {
         cell_id: cell.id.clone(),
         stage: cell.stage.clone(),
-        epoch: cell.config.stage.epochs,
+        epoch,
         time_steps: cell.config.time_steps.unwrap_or(1),
         surrogate: surrogate.name().to_string(),
         parameter: Some(surrogate.parameter()),

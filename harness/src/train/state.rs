@@ -6,7 +6,7 @@ use crate::model::network::{Network, Running};
 use crate::model::readout;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
-use report::record::{CurvePoint, FdgPoint};
+use report::record::{CurvePoint, FdgPoint, FidelityPoint};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,6 +41,9 @@ pub struct Progress {
     pub curves: Vec<CurvePoint>,
     /// Every candidate temperature.
     pub fdg: Vec<FdgPoint>,
+    /// Every surrogate's agreement with the finite-difference gradient, before each epoch that took one.
+    #[serde(default)]
+    pub fidelity: Vec<FidelityPoint>,
     /// The best test accuracy of any epoch: a second, labelled column, never the headline.
     pub top1_best: Option<f64>,
     /// Where samples are held out: their best accuracy of any epoch, and the test accuracy of that epoch.

@@ -1,12 +1,16 @@
 //! The training loop of one cell.
 
+mod temperature;
+#[cfg(test)]
+mod tests;
+
 use super::evaluate::{Evaluation, evaluate, test_split};
-use super::fdg::{Probe, choose_temperature};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
 use crate::exit;
-use crate::model::network::{Network, Neuron, Pass, Statistics};
+use crate::model::backward::Gradients;
+use crate::model::network::{Network, Neuron, Output, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::{Sgd, cosine};
@@ -14,7 +18,7 @@ use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use methods::surrogate::{Dspike, Surrogate};
-use report::record::{CurvePoint, FdgPoint};
+use report::record::CurvePoint;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,10 +70,18 @@ pub struct Job<'a> {
     pub parent: Option<PathBuf>,
     /// Where its checkpoints go.
     pub folder: &'a Path,
+    /// Whether each finite-difference gradient is held against every surrogate's, not the candidates' alone.
+    pub audit: bool,
     /// Time between checkpoints within an epoch.
     pub save_every: Duration,
     /// Set by a signal.
     pub interrupt: &'a Interrupt,
+}
+
+/// What a part of a batch leaves once its tape is gone.
+struct Part {
+    output: Output,
+    loss: readout::Loss,
 }
 
 /// How a training ended.
@@ -150,7 +162,7 @@ impl Job<'_> {
             self.dataset,
             test_split(self.dataset),
             self.time_steps(),
-            config.batch,
+            self.at_once(),
             true,
             self.interrupt,
         );
@@ -163,6 +175,11 @@ impl Job<'_> {
 
     fn time_steps(&self) -> usize {
         self.cell.config.time_steps.unwrap_or(1)
+    }
+
+    /// Images at once.
+    fn at_once(&self) -> usize {
+        self.cell.config.micro_batch.unwrap_or(self.cell.config.batch)
     }
 
     /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.
@@ -229,94 +246,64 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
-    /// where a signal came first.
-    fn choose_temperature(
-        &self,
-        state: &mut State,
-        fdg: &methods::fdg::Fdg,
-        checkpoints: &Checkpoints,
-    ) -> Result<bool> {
-        let config = &self.cell.config;
-        let epoch = state.progress.epoch;
-        let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
-        let training = self.training_samples()?;
-        let mut order = stream.permutation(training.len());
-        order.truncate(fdg.batch);
-        let order: Vec<usize> = order.into_iter().map(|i| training[i]).collect();
-        let draw = self.draw(epoch);
-        let size = order.len();
-        let batch = Batches::new(self.dataset.clone(), Split::Train, order, size, Some(draw), 0, 0).next();
-        let batch = batch.context("the training split is empty")??;
-        let input = input_of(&batch, self.dataset.input(), self.device)?;
-        let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
-        let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
-        let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
-        let network = state.network.clone();
-        let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
-        let known = std::mem::take(&mut state.progress.differences);
-        let mut saved = Instant::now();
-        let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
-            if self.interrupt.requested() || saved.elapsed() > self.save_every {
-                state.progress.differences = differences.to_vec();
-                checkpoints.save(state)?;
-                saved = Instant::now();
-            }
-            self.interrupt.check()
-        })?;
-        state.progress.differences.clear();
-        let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {
-            return Ok(false);
-        };
-        for candidate in candidates {
-            if candidate.chosen {
-                state.progress.temperature = Some(candidate.temperature);
-            }
-            state.progress.fdg.push(FdgPoint {
-                cell_id: self.cell.id.clone(),
-                stage: self.cell.stage.clone(),
-                epoch,
-                candidate: candidate.temperature,
-                cosine: candidate.fidelity.cosine,
-                norm_ratio: candidate.fidelity.norm_ratio,
-                chosen: candidate.chosen,
-            });
-        }
-        state.progress.temperature_chosen = true;
-        Ok(true)
-    }
-
     /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
+    ///
+    /// A batch that is trained in parts: the gradient is that of the mean loss over all of it, each norm takes a part's
+    /// statistics, and the running ones move once a part.
     fn step(&self, state: &mut State, batch: &Batch, per_epoch: usize) -> Result<f64> {
         let config = &self.cell.config;
-        let time_steps = self.time_steps();
-        let input = input_of(batch, self.dataset.input(), self.device)?;
-        let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
-        let output = state.network.forward(&input, batch.len, &pass)?;
-        let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
-        // The ReLU twin asks no surrogate; any stands in for it.
-        let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
-        let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
-        let gradients = state.network.backward(&output, &loss.grad_logits, time_steps, batch.len, &surrogate)?;
+        let (mut scores, mut sum): (Vec<(Part, usize)>, Option<Gradients>) = (Vec::new(), None);
+        for first in (0..batch.len).step_by(self.at_once()) {
+            let range = first..batch.len.min(first + self.at_once());
+            let part = batch.part(range, self.dataset.input().time_steps.unwrap_or(1));
+            let share = part.len as f64 / batch.len as f64;
+            let (seen, gradients) = self.part(state, &part, share)?;
+            sum = Some(match sum {
+                None => gradients,
+                Some(sum) => sum.iter().zip(&gradients).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?,
+            });
+            scores.push((seen, part.len));
+        }
+        let gradients = sum.context("a batch without samples")?;
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
         sgd.step(&state.network.params, &state.velocities, &gradients)?;
-        // Until here nothing waited for the device.
-        let result = loss.score()?;
-        if !result.loss.is_finite() {
-            return Ok(result.loss);
+        let mut loss = 0.0;
+        for (seen, images) in scores {
+            // Until here nothing waited for the device.
+            let score = seen.loss.score()?;
+            loss += score.loss * images as f64 / batch.len as f64;
+            if !score.loss.is_finite() {
+                return Ok(score.loss);
+            }
+            state.network.update_running(&seen.output)?;
+            let progress = &mut state.progress;
+            progress.loss_sum += score.loss * images as f64;
+            progress.right += score.top1;
+            for layer in seen.output.activity()? {
+                progress.spikes.0 += layer.spikes;
+                progress.spikes.1 += layer.neuron_steps;
+            }
         }
-        state.network.update_running(&output)?;
-        let progress = &mut state.progress;
-        progress.step += 1;
-        progress.loss_sum += result.loss * batch.len as f64;
-        progress.right += result.top1;
-        for layer in output.activity()? {
-            progress.spikes.0 += layer.spikes;
-            progress.spikes.1 += layer.neuron_steps;
-        }
-        Ok(result.loss)
+        state.progress.step += 1;
+        Ok(loss)
+    }
+
+    /// Forward and backward of a part of a batch, its gradients times its share.
+    fn part(&self, state: &State, batch: &Batch, share: f64) -> Result<(Part, Gradients)> {
+        let time_steps = self.time_steps();
+        let input = input_of(batch, self.dataset.input(), self.device)?;
+        let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
+        let mut output = state.network.forward(&input, batch.len, &pass)?;
+        let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
+        // The ReLU twin asks no surrogate; any stands in for it.
+        let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
+        let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
+        let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };
+        let gradients = state.network.backward(&output, &grad_logits, time_steps, batch.len, &surrogate)?;
+        output.tape.clear();
+        Ok((Part { output, loss }, gradients))
     }
 
     /// Tests the epoch's weights and starts the next; `None` where a signal came first.
@@ -328,7 +315,7 @@ impl Job<'_> {
             self.dataset,
             test_split(self.dataset),
             self.time_steps(),
-            config.batch,
+            self.at_once(),
             false,
             self.interrupt,
         );
@@ -340,7 +327,8 @@ impl Job<'_> {
         let samples = training.len() as f64;
         if !held_out.is_empty() {
             let split = (Split::Train, held_out);
-            let chosen = evaluate(network, self.dataset, split, self.time_steps(), config.batch, false, self.interrupt);
+            let chosen =
+                evaluate(network, self.dataset, split, self.time_steps(), self.at_once(), false, self.interrupt);
             let chosen = match chosen {
                 Err(_) if self.interrupt.requested() => return Ok(None),
                 chosen => chosen?.top1,
@@ -387,10 +375,10 @@ fn lap(progress: &mut Progress, started: &mut Instant) {
 }
 
 fn divergence(progress: &Progress, what: &str, value: f64) -> String {
-    let seen = if progress.step == 0 {
-        "no step of that epoch had a finite loss".to_string()
-    } else {
-        format!("the last finite step was {} of that epoch", progress.step - 1)
+    let seen = match (progress.epoch, progress.step) {
+        (0, 0) => "no step had a finite loss".to_string(),
+        (epoch, 0) => format!("the last finite step was the last of epoch {}", epoch - 1),
+        (_, step) => format!("the last finite step was {} of that epoch", step - 1),
     };
     format!("the {what} became {value} in epoch {}, before step {}; {seen}", progress.epoch, progress.step)
 }

@@ -7,6 +7,7 @@ mod disk;
 mod identity;
 mod kill;
 mod many;
+mod memory;
 mod scale;
 mod slurm;
 mod syscalls;

@@ -190,7 +190,43 @@ fn pid_in(file: &Path) -> u32 {
     fs::read_to_string(file).unwrap().trim().parse().unwrap()
 }
 
+/// All at once, each on a cluster of its own: they mostly wait.
 #[test]
+fn on_a_real_slurm() {
+    let scenarios: [(&str, fn()); 7] = [
+        (
+            "arrays_in_order_leave_what_one_process_leaves_and_only_what_is_missing_is_submitted_again",
+            arrays_in_order_leave_what_one_process_leaves_and_only_what_is_missing_is_submitted_again,
+        ),
+        (
+            "seven_cells_without_parents_are_three_arrays_where_the_site_takes_three_tasks",
+            seven_cells_without_parents_are_three_arrays_where_the_site_takes_three_tasks,
+        ),
+        (
+            "a_signalled_task_saves_and_queues_itself_again_and_a_cancelled_one_does_not",
+            a_signalled_task_saves_and_queues_itself_again_and_a_cancelled_one_does_not,
+        ),
+        (
+            "a_killed_task_runs_again_and_a_killed_script_leaves_its_cells_to_those_who_need_them",
+            a_killed_task_runs_again_and_a_killed_script_leaves_its_cells_to_those_who_need_them,
+        ),
+        ("a_lost_nodes_task_runs_on_another", a_lost_nodes_task_runs_on_another),
+        (
+            "a_controller_killed_just_after_the_start_changes_nothing",
+            a_controller_killed_just_after_the_start_changes_nothing,
+        ),
+        ("tasks_launched_twice_train_each_cell_once", tasks_launched_twice_train_each_cell_once),
+    ];
+    let failed: Vec<&str> = std::thread::scope(|scope| {
+        let start = |(name, scenario): (&str, fn())| {
+            std::thread::Builder::new().name(name.into()).spawn_scoped(scope, scenario).unwrap()
+        };
+        let running = scenarios.map(|scenario| (scenario.0, start(scenario)));
+        running.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect()
+    });
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
 fn arrays_in_order_leave_what_one_process_leaves_and_only_what_is_missing_is_submitted_again() {
     let Some(cluster) = Cluster::start(3, "arrays_in_order") else { return };
     let site = Site(Bench::of(&suite(1)), &cluster);
@@ -228,7 +264,6 @@ fn arrays_in_order_leave_what_one_process_leaves_and_only_what_is_missing_is_sub
     assert_eq!(site.said("  done: "), 11);
 }
 
-#[test]
 fn seven_cells_without_parents_are_three_arrays_where_the_site_takes_three_tasks() {
     let Some(cluster) = Cluster::start(3, "seven_cells") else { return };
     let scratch = TINY.replace("\"tit\"", "\"scratch\"").replace("seeds = [0]", "seeds = [0, 1, 2, 3, 4, 5, 6]");
@@ -239,7 +274,6 @@ fn seven_cells_without_parents_are_three_arrays_where_the_site_takes_three_tasks
     site.assert_equals_local();
 }
 
-#[test]
 fn a_signalled_task_saves_and_queues_itself_again_and_a_cancelled_one_does_not() {
     let Some(cluster) = Cluster::start(1001, "a_signalled_task") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);
@@ -266,7 +300,6 @@ fn a_signalled_task_saves_and_queues_itself_again_and_a_cancelled_one_does_not()
     assert_eq!(site.said("  done: "), 0);
 }
 
-#[test]
 fn a_killed_task_runs_again_and_a_killed_script_leaves_its_cells_to_those_who_need_them() {
     let Some(cluster) = Cluster::start(1001, "a_killed_task") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);
@@ -288,7 +321,6 @@ fn a_killed_task_runs_again_and_a_killed_script_leaves_its_cells_to_those_who_ne
     site.assert_equals_local();
 }
 
-#[test]
 fn a_lost_nodes_task_runs_on_another() {
     let Some(cluster) = Cluster::start(1001, "a_lost_node") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);
@@ -305,7 +337,6 @@ fn a_lost_nodes_task_runs_on_another() {
     site.assert_equals_local();
 }
 
-#[test]
 fn a_controller_killed_just_after_the_start_changes_nothing() {
     let Some(cluster) = Cluster::start(1001, "a_controller_killed") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);
@@ -321,7 +352,6 @@ fn a_controller_killed_just_after_the_start_changes_nothing() {
     site.assert_equals_local();
 }
 
-#[test]
 fn tasks_launched_twice_train_each_cell_once() {
     let Some(cluster) = Cluster::start(1001, "tasks_launched_twice") else { return };
     let site = Site(Bench::of(&suite(300)), &cluster);

@@ -1,0 +1,74 @@
+//! The temperature of an epoch, chosen by the finite-difference gradient.
+
+use super::{Job, input_of};
+use crate::data::{Batches, Split};
+use crate::rng::{Purpose, Stream};
+use crate::train::audit::first_layer;
+use crate::train::fdg::{Probe, choose_temperature};
+use crate::train::state::{Checkpoints, State};
+use anyhow::{Context, Result};
+use report::record::FdgPoint;
+use std::time::Instant;
+
+impl Job<'_> {
+    /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
+    /// where a signal came first.
+    pub(super) fn choose_temperature(
+        &self,
+        state: &mut State,
+        fdg: &methods::fdg::Fdg,
+        checkpoints: &Checkpoints,
+    ) -> Result<bool> {
+        let config = &self.cell.config;
+        let epoch = state.progress.epoch;
+        let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
+        let training = self.training_samples()?;
+        let mut order = stream.permutation(training.len());
+        order.truncate(fdg.batch);
+        let order: Vec<usize> = order.into_iter().map(|i| training[i]).collect();
+        let draw = self.draw(epoch);
+        let size = order.len();
+        let batch = Batches::new(self.dataset.clone(), Split::Train, order, size, Some(draw), 0, 0).next();
+        let batch = batch.context("the training split is empty")??;
+        let input = input_of(&batch, self.dataset.input(), self.device)?;
+        let (time_steps, classes) = (self.time_steps(), self.dataset.classes());
+        let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes };
+        let surrogate = self.surrogate_at(state.progress.temperature).context("FDG needs a spiking stage")?;
+        let network = state.network.clone();
+        let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
+        let known = std::mem::take(&mut state.progress.differences);
+        let mut saved = Instant::now();
+        let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
+            if self.interrupt.requested() || saved.elapsed() > self.save_every {
+                state.progress.differences = differences.to_vec();
+                checkpoints.save(state)?;
+                saved = Instant::now();
+            }
+            self.interrupt.check()
+        })?;
+        state.progress.differences.clear();
+        let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {
+            return Ok(false);
+        };
+        if self.audit {
+            let at = (epoch, fdg.epsilon);
+            state.progress.fidelity.extend(first_layer(self.cell, &network, &probe, &surrogate, at, &reference)?);
+        }
+        for candidate in candidates {
+            if candidate.chosen {
+                state.progress.temperature = Some(candidate.temperature);
+            }
+            state.progress.fdg.push(FdgPoint {
+                cell_id: self.cell.id.clone(),
+                stage: self.cell.stage.clone(),
+                epoch,
+                candidate: candidate.temperature,
+                cosine: candidate.fidelity.cosine,
+                norm_ratio: candidate.fidelity.norm_ratio,
+                chosen: candidate.chosen,
+            });
+        }
+        state.progress.temperature_chosen = true;
+        Ok(true)
+    }
+}
