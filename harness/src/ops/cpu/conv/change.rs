@@ -82,6 +82,9 @@ pub(super) fn forward(
     });
 }
 
+/// For each input along an axis, the (tap, output)s that read it.
+type Reached = Vec<Vec<(usize, usize)>>;
+
 /// One image's sums brought up to date.
 struct Update<'a> {
     s: &'a ConvShape,
@@ -89,7 +92,7 @@ struct Update<'a> {
     old: &'a [u8],
     packed: &'a [f32],
     /// By row, by column.
-    reached: &'a (Vec<Vec<(usize, usize)>>, Vec<Vec<(usize, usize)>>),
+    reached: &'a (Reached, Reached),
     target: &'a mut [f32],
 }
 
@@ -135,7 +138,7 @@ impl Update<'_> {
 }
 
 /// For each input position along one axis, the taps that read it and the output positions that do.
-fn reached(s: &ConvShape, size: usize, out_size: usize) -> Vec<Vec<(usize, usize)>> {
+fn reached(s: &ConvShape, size: usize, out_size: usize) -> Reached {
     let covers = |position: usize| {
         // Output o covers o·stride + tap, for taps 0..kernel, in padded coordinates.
         let taps = (0..s.kernel).filter(move |tap| *tap <= position && (position - tap).is_multiple_of(s.stride));

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# The CUDA binary on a machine without CUDA. Builds it with scripts/fake-nvcc and scripts/cuda_link.sh; plays drivers that lack one
+# thing after the other, which must be one sentence and exit 2, never a panic, never a silent run on the CPU; then plays a whole card
+# (harness/host-kernels/played_card.cpp) on which the self-test must pass and cells must train. Proves nothing about a real card.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+scripts/cuda_link.sh target/cuda-link
+export NVCC=$PWD/scripts/fake-nvcc CUDA_HOME=$PWD/target/cuda-link CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80
+# Unoptimised: it computes nothing.
+CARGO_TARGET_DIR=target/fake-nvcc cargo build --quiet -p harness --features cuda,cudnn --config 'profile.dev.opt-level=0'
+binary=$PWD/target/fake-nvcc/debug/harness
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+cat >driver.c <<'C'
+#include <stdlib.h>
+static int number(const char *name, int otherwise) { const char *text = getenv(name); return text ? atoi(text) : otherwise; }
+int cuInit(unsigned flags) { return number("INIT", 0); }
+int cuDeviceGetCount(int *count) { *count = number("CARDS", 1); return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = 0; return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+  *value = attribute == 75 ? number("MAJOR", 9) : 0; /* compute capability */
+  return 0;
+}
+int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)1; return 0; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
+int cuCtxSetCurrent(void *context) { return 0; }
+int cuCtxGetCurrent(void **context) { *context = (void *)1; return 0; }
+int cuGetErrorName(int error, const char **text) { *text = "CUDA_ERROR"; return 0; }
+int cuGetErrorString(int error, const char **text) { *text = "an error of the played driver"; return 0; }
+int cuModuleLoadData(void **module, const void *image) { *module = (void *)1; return number("LOAD", 0); }
+int cuModuleGetFunction(void **function, void *module, const char *name) { *function = (void *)1; return 0; }
+int cuModuleUnload(void *module) { return 0; }
+C
+cat >blas.c <<'C'
+int cublasCreate_v2(void **handle) { *handle = (void *)1; return 0; }
+int cublasSetStream_v2(void *handle, void *stream) { return 0; }
+int cublasDestroy_v2(void *handle) { return 0; }
+C
+cat >rand.c <<'C'
+int curandCreateGenerator(void **generator, int kind) { *generator = (void *)1; return 0; }
+int curandSetStream(void *generator, void *stream) { return 0; }
+int curandSetPseudoRandomGeneratorSeed(void *generator, unsigned long long seed) { return 0; }
+int curandSetGeneratorOffset(void *generator, unsigned long long offset) { return 0; }
+int curandDestroyGenerator(void *generator) { return 0; }
+C
+mkdir driver all
+for folder in driver all; do cc -shared -fPIC -w -o $folder/libcuda.so.1 driver.c; done
+cc -shared -fPIC -w -o all/libcublas.so.13 blas.c
+cc -shared -fPIC -w -o all/libcurand.so.10 rand.c
+
+# says SENTENCE [NAME=VALUE...]
+says() {
+  local sentence=$1 said code=0
+  shift
+  for command in "selftest --device cuda" "suite smoke --device cuda --out $work/out" "bench step --device cuda --precision bf16"; do
+    code=0
+    # shellcheck disable=SC2086
+    said=$(env "$@" "$binary" $command 2>&1) || code=$?
+    if [ $code != 2 ] || [[ $said != *"$sentence"* ]] || [[ $said == *panicked* ]] || [ "$(wc -l <<<"$said")" != 1 ]; then
+      echo "harness $command with $*: exit $code, expected 2 and \`$sentence\`: $said" >&2
+      exit 1
+    fi
+  done
+  if [ -e "$work/out" ]; then echo "something was computed with $*" >&2; exit 1; fi
+  echo "ok   $said"
+}
+says "no usable CUDA driver on this machine (libcuda.so.1 was not found)" LD_LIBRARY_PATH=
+says "the CUDA driver sees no card" LD_LIBRARY_PATH=driver INIT=100
+says "the CUDA driver sees no card" LD_LIBRARY_PATH=driver CARDS=0
+says "no usable CUDA driver on this machine" LD_LIBRARY_PATH=driver INIT=803
+says "the card cannot be opened" LD_LIBRARY_PATH=driver
+says "compute capability 7.0; the kernels need 8.0" LD_LIBRARY_PATH=all MAJOR=7
+says "the card refuses the kernels of this binary" LD_LIBRARY_PATH=all LOAD=222
+says "cuDNN 9 cannot be used" LD_LIBRARY_PATH=all
+"$binary" suite smoke --dry-run >/dev/null 2>said
+grep -q "computing on the CPU" said
+echo "ok   without --device: $(cat said)"
+
+# card FOLDER KERNELS: the libraries of a played card
+card() {
+  mkdir "$1"
+  "${CXX:-c++}" -std=c++17 -O2 -ffp-contract=off -Wno-unknown-pragmas -shared -fPIC -I"$2" \
+    -o "$1/libcuda.so.1" "$root/harness/host-kernels/played_card.cpp"
+  for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9; do ln -s libcuda.so.1 "$1/$library"; done
+}
+card card "$root/harness/src/ops/cuda/kernels"
+step() { "$binary" bench step --width 4 --batch 2 --time-steps 2 --input 3x16x16 --warmup 0 --steps 1 "$@"; }
+rate() { grep -oE '"firing_rate":[0-9.]{8}'; }
+cpu=$(step --device cpu | rate)
+card=$(LD_LIBRARY_PATH=card step --device cuda | rate)
+if [ "$cpu" != "$card" ]; then echo "the same step fires $card on the played card, $cpu on the CPU" >&2; exit 1; fi
+for precision in tf32 bf16; do
+  LD_LIBRARY_PATH=card step --device cuda --precision $precision | grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\""
+done
+# The short self-test comes first: every kernel and a training step against the CPU.
+cells() {
+  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3
+}
+LD_LIBRARY_PATH=card cells >log 2>&1 || { cat log >&2; exit 1; }
+grep -q 'a played card, no GPU' cells/rows.csv
+echo "ok   a played card: self-test passed, $(($(wc -l <cells/rows.csv) - 1)) cells trained"
+
+# A card whose optimiser is wrong must not train.
+cp -r "$root/harness/src/ops/cuda/kernels" kernels
+sed -i 's/a.momentum \* a.velocity/0.5f * a.velocity/' kernels/train.h
+card wrong kernels
+rm -r cells
+code=0
+LD_LIBRARY_PATH=wrong cells >log 2>&1 || code=$?
+if [ $code != 1 ] || [ -e cells ] || ! grep -q "this card computes other numbers than the CPU: 3 of" log; then
+  echo "a card that computes wrong numbers was not refused: exit $code" >&2
+  cat log >&2
+  exit 1
+fi
+echo "ok   $(cat log)"
