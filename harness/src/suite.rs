@@ -23,6 +23,9 @@ const COMPILED_IN: &[(&str, &str)] = &[
     ("cifar10-mini", include_str!("../../suites/cifar10-mini.toml")),
 ];
 
+/// No experiment has more epochs, images a batch or time steps; sums and products of such numbers overflow nothing.
+const MOST: usize = 1_000_000;
+
 /// A suite file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -203,11 +206,17 @@ impl Suite {
             e.time_steps
         );
         ensure!(!e.seeds.is_empty(), "seeds is empty");
-        ensure!(e.batch > 0, "batch = 0");
+        let most = |name: &str, value: usize| -> Result<()> {
+            ensure!((1..=MOST).contains(&value), "{name} = {value}, but it must lie in 1..={MOST}");
+            Ok(())
+        };
+        most("batch", e.batch)?;
+        most("fdg.batch", e.fdg.batch)?;
+        e.time_steps.iter().try_for_each(|t| most("time-steps", *t))?;
         ensure!((0.0..1.0).contains(&e.momentum), "momentum = {}, but it must lie in [0, 1)", e.momentum);
         let stages = [e.recipe.ann, Some(e.recipe.first), e.recipe.later];
         for stage in stages.into_iter().flatten() {
-            ensure!(stage.epochs > 0, "recipe: epochs = 0");
+            most("recipe: epochs", stage.epochs)?;
             ensure!(stage.lr > 0.0 && stage.lr.is_finite(), "recipe: lr = {}, but it must be above 0", stage.lr);
             ensure!(stage.weight_decay >= 0.0, "recipe: weight-decay = {} is below 0", stage.weight_decay);
         }

@@ -159,6 +159,7 @@ fn a_wrong_suite_is_refused_before_anything_runs() {
         ("\"dspike\", \"rectangle\"]", "\"dspike\", \"rectangel\"]", "did you mean `rectangle`"),
         ("dataset = \"sign-digits\"", "dataset = \"sign-digit\"", "sign-digits"),
         ("batch = 8", "batch = 0", "batch = 0"),
+        ("ann = { epochs = 1,", "ann = { epochs = 9223372036854775807,", "must lie in 1..=1000000"),
         ("seeds = [0]", "seeds = []", "seeds is empty"),
         ("temperature = 1.0", "temperature = 0.0", "[0.01, 100]"),
         ("architecture = \"resnet18-plain\"", "architecture = \"resnet19\"", "resnet18"),
