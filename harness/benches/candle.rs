@@ -129,7 +129,11 @@ fn compare(width: usize, batch: usize, side: usize, channels: usize) -> Result<(
         (images.permute((0, 3, 1, 2))?.contiguous()?, Tensor::new(labels.as_slice(), &Device::Cpu)?);
     let (initial, map) = (network.clone(), VarMap::new());
     let candle = Candle::new(&initial, batch, &map)?;
-    let variables = map.all_vars().into_iter().chain(candle.weights.iter().flatten().cloned()).collect();
+    let mut variables: Vec<Var> = candle.weights.iter().flatten().cloned().collect();
+    let held = map.data().lock().map_err(|_| anyhow::anyhow!("the norms' variables are locked"))?;
+    let trained = |name: &str| name.ends_with(".weight") || name.ends_with(".bias");
+    variables.extend(held.iter().filter(|(name, _)| trained(name)).map(|(_, variable)| variable.clone()));
+    drop(held);
     let mut optimizer = SGD::new(variables, 0.01)?;
     let velocities = network.params.iter().map(Tensor::zeros_like).collect::<candle_core::Result<Vec<_>>>()?;
     let surrogate = Surrogate::Dspike(Dspike { temperature: TEMPERATURE });

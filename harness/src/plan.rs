@@ -75,7 +75,7 @@ pub fn layer_macs(layout: &Layout, size: usize) -> (f64, f64) {
                 }
                 side = out(c, side);
             }
-            Layer::Pool(p) => side = (side + 2 * p.padding - p.kernel) / p.stride + 1,
+            Layer::Pool(p) => side = p.out(side),
             Layer::Block { convs, down, .. } => {
                 others += conv::macs(&convs[0], side, side);
                 let after = out(&convs[0], side);

@@ -132,9 +132,11 @@ fn a_stop_within_the_finite_difference_gradient_keeps_the_differences_that_are_k
     let network =
         Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, cell.config.seed).unwrap();
     let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let mut known = 0;
     for _ in 0..2 {
-        let ended = job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| panic!("a step was taken")).unwrap();
+        let stopped = job(&cell, &dataset, folder.path(), &interrupt);
+        let ended = alone.install(|| stopped.run(&mut |_| panic!("a step was taken")).unwrap());
         assert!(matches!(ended, Ended::Interrupted));
         let progress = checkpoints.latest(&network).unwrap().unwrap().progress;
         assert!(progress.differences.len() > known && progress.differences.len() < 108 && progress.step == 0);

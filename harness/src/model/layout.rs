@@ -1,6 +1,7 @@
 //! Layers in the order in which they run, and the ordered list of parameters they name.
 
 use super::config::{Architecture, NetworkConfig, Norm};
+use crate::ops::cpu::pool::pooled;
 use crate::rng::{Purpose, Stream};
 
 /// A convolution and its batch norm, as indices into the parameter list.
@@ -33,6 +34,13 @@ pub struct Pool {
     pub padding: usize,
     /// Whether a last, partial window counts.
     pub ceil_mode: bool,
+}
+
+impl Pool {
+    /// Outputs along an axis of `size`; 0 where no window fits.
+    pub fn out(&self, size: usize) -> usize {
+        pooled(size, (self.kernel, self.stride, self.padding), self.ceil_mode)
+    }
 }
 
 /// One step of the network.

@@ -39,7 +39,7 @@ impl StepMemory {
                     side = out(conv, side);
                     keep(conv, side);
                 }
-                Layer::Pool(p) => side = (side + 2 * p.padding - p.kernel) / p.stride + 1,
+                Layer::Pool(p) => side = p.out(side),
                 Layer::Block { convs, down, .. } => {
                     side = out(&convs[0], side);
                     convs.iter().chain(down.as_ref().map(|(_, conv)| conv)).for_each(|conv| keep(conv, side));

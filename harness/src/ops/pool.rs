@@ -3,7 +3,7 @@
 use super::activation::{Activation, host, with_input};
 use super::{cpu, cuda, pad8};
 use crate::model::layout::Pool;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 
 fn shape(x: &Activation, pool: Pool) -> cpu::pool::PoolShape {
     cpu::pool::PoolShape {
@@ -21,6 +21,9 @@ fn shape(x: &Activation, pool: Pool) -> cpu::pool::PoolShape {
 /// Average pooling of spikes or a map, to a map.
 pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
     let s = shape(x, pool);
+    if s.out_len() == 0 {
+        bail!("a map of {}×{} is smaller than the network's pooling window: take larger images", s.height, s.width)
+    }
     if cuda::takes(&x.tensor) {
         return cuda::pool::average(x, &s);
     }

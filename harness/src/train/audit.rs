@@ -22,6 +22,8 @@ const LOWEST: f64 = -2.0;
 const BIN: f64 = 0.1;
 /// Weights sampled in a layer deeper than the first.
 const SAMPLED: usize = 32;
+/// Temperatures of Dspike's curve.
+const CURVE: [f64; 9] = [0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0];
 /// Resamples of the interval of a sampled cosine.
 const RESAMPLES: usize = 1000;
 
@@ -57,7 +59,7 @@ pub fn audit(
     let batch = first_batch(dataset, Split::Train, order, Some(Draw { seed: cell.config.seed, epoch: epochs as u64 }))?;
     let input = input_of(&batch, dataset.input(), network.device())?;
     let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes: dataset.classes() };
-    let surrogates = audited(surrogate);
+    let surrogates = audited(surrogate, &CURVE);
     let layers = sampled_layers(network, cell.config.seed);
     let params: Vec<usize> = layers.iter().map(|(param, _)| *param).collect();
     let gradients = probe.surrogate_gradients(network, &surrogates, &params)?;
@@ -78,11 +80,10 @@ fn first_batch(dataset: &Arc<dyn Dataset>, split: Split, order: Vec<usize>, draw
     Batches::new(dataset.clone(), split, order, size, draw, 0, 0).next().context("the split is empty")?
 }
 
-/// The curve over b, each other surrogate at its usual parameter, and the cell's own.
-fn audited(own: &Surrogate) -> Vec<Surrogate> {
-    let mut list: Vec<Surrogate> = [0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0]
-        .map(|temperature| Surrogate::Dspike(Dspike { temperature }))
-        .to_vec();
+/// Dspike at these temperatures, each other surrogate at its usual parameter, and the cell's own.
+fn audited(own: &Surrogate, temperatures: &[f64]) -> Vec<Surrogate> {
+    let mut list: Vec<Surrogate> =
+        temperatures.iter().map(|&temperature| Surrogate::Dspike(Dspike { temperature })).collect();
     list.push(Surrogate::Rectangle(Rectangle { width: 1.0 }));
     list.push(Surrogate::Sigmoid(Sigmoid { alpha: 4.0 }));
     list.push(Surrogate::Triangle(Triangle { gamma: 1.0 }));
@@ -120,7 +121,7 @@ pub fn first_layer(
     (epoch, epsilon): (usize, f64),
     reference: &[f64],
 ) -> Result<Vec<FidelityPoint>> {
-    let surrogates = audited(own);
+    let surrogates = audited(own, &[1.0]);
     let gradients = probe.surrogate_gradients(network, &surrogates, &[0])?;
     let compared = Compared { param: 0, epoch, epsilon, reference };
     let points = surrogates.iter().zip(&gradients);

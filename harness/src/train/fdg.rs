@@ -12,7 +12,7 @@ use methods::surrogate::Surrogate;
 use rayon::prelude::*;
 
 /// Weights between two pauses, for each thread.
-const WEIGHTS_A_THREAD: usize = 4;
+const WEIGHTS_A_THREAD: usize = 16;
 
 /// One training batch on which both gradients are taken.
 pub struct Probe<'a> {

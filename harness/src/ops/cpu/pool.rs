@@ -10,6 +10,14 @@ pub fn count_spikes(spikes: &[u8]) -> u64 {
     words.iter().map(count).sum::<u64>() + rest.iter().map(|b| u64::from(b.count_ones())).sum::<u64>()
 }
 
+/// Outputs along an axis of `size` for a window of (kernel, stride, padding); 0 where none fits.
+pub fn pooled(size: usize, (kernel, stride, padding): (usize, usize, usize), ceil_mode: bool) -> usize {
+    let partial = if ceil_mode { stride - 1 } else { 0 };
+    let n = (size + 2 * padding + partial).checked_sub(kernel).map_or(0, |room| room / stride + 1);
+    // torch: the last window must start inside the map or its left padding.
+    if ceil_mode && n > 0 && (n - 1) * stride >= size + padding { n - 1 } else { n }
+}
+
 /// A windowed average pooling; windows that leave the map average what lies inside
 /// (torch's `AvgPool2d(kernel, stride, padding, ceil_mode, count_include_pad=False)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +62,7 @@ impl PoolShape {
     }
 
     fn out(&self, size: usize) -> usize {
-        let room = size + 2 * self.padding - self.kernel;
-        let n = if self.ceil_mode { room.div_ceil(self.stride) } else { room / self.stride } + 1;
-        // torch: the last window must start inside the map or its left padding.
-        if self.ceil_mode && (n - 1) * self.stride >= size + self.padding { n - 1 } else { n }
+        pooled(size, (self.kernel, self.stride, self.padding), self.ceil_mode)
     }
 
     /// The inputs of output `o` along an axis of `size`.

@@ -175,6 +175,22 @@ proptest! {
 }
 
 #[test]
+fn outputs_of_a_pool_are_those_of_torch() {
+    // torch.nn.functional.avg_pool2d's sizes: (size, (kernel, stride, padding), ceil_mode), outputs; 0 stands for its refusal.
+    for (size, window, ceil_mode, outputs) in [
+        (8, (2, 2, 0), false, 4),
+        (7, (2, 2, 0), false, 3),
+        (7, (2, 2, 0), true, 4),
+        (1, (2, 2, 0), true, 1),
+        (1, (2, 2, 0), false, 0),
+        (112, (3, 2, 1), false, 56),
+        (5, (3, 3, 1), true, 2),
+    ] {
+        assert_eq!(pool::pooled(size, window, ceil_mode), outputs, "{size} {window:?} {ceil_mode}");
+    }
+}
+
+#[test]
 fn the_global_average_and_its_gradient_share_evenly() {
     let (images, pixels, channels) = (3, 16, 10);
     let (floats, bits) = spikes(1, images * pixels, channels, 0.5);
