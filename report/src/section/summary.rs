@@ -41,7 +41,10 @@ fn of_panel(panel: &Panel) -> Option<String> {
         Some(format!("{}{deviation} % at T = {time} (n = {})", percent(point.top1.mean), point.top1.n))
     };
     let numbers: Vec<String> = line.points.iter().rev().filter_map(number).collect();
-    let mut sentence = format!("On {}{simulated}, {} reached {}.", panel.dataset, line.label(), listed(&numbers));
+    // Two panels of one data set differ in their protocol.
+    let protocol = panel.protocol.split_once("; ").map_or_else(String::new, |(_, rest)| format!(" with {rest}"));
+    let (dataset, label) = (&panel.dataset, line.label());
+    let mut sentence = format!("On {dataset}{simulated}{protocol}, {label} reached {}.", listed(&numbers));
     if let Some(best) = highest(panel) {
         sentence += &best;
     }
