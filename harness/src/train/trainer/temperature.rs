@@ -8,7 +8,10 @@ use crate::train::fdg::{Probe, choose_temperature};
 use crate::train::state::{Checkpoints, State};
 use anyhow::{Context, Result};
 use report::record::FdgPoint;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Differences are cheap to take again for some seconds, and a checkpoint holds all weights.
+const SELDOM: Duration = Duration::from_secs(10);
 
 impl Job<'_> {
     /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
@@ -37,9 +40,9 @@ impl Job<'_> {
         let network = state.network.clone();
         let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
         let known = std::mem::take(&mut state.progress.differences);
-        let mut saved = Instant::now();
+        let (mut saved, save_every) = (Instant::now(), self.save_every.max(SELDOM));
         let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
-            if self.interrupt.requested() || saved.elapsed() > self.save_every {
+            if self.interrupt.requested() || saved.elapsed() > save_every {
                 state.progress.differences = differences.to_vec();
                 checkpoints.save(state)?;
                 saved = Instant::now();
