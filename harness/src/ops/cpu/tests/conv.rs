@@ -207,21 +207,24 @@ proptest! {
 }
 
 #[test]
-fn sums_over_spikes_have_the_same_bits_on_every_instruction_set_and_path() {
-    // Lists on one, tables on the other, and a portable loop.
-    let s = layer(3, 12, 16, 24, 3, 1);
-    let rows = s.images * s.height * s.width;
-    let weight = normals(1, s.weight_len());
-    let (_, spikes) = spikes(4, rows, s.c_in, 0.3);
-    let sums = |level| {
-        let _path = naive::limited_path(level);
-        let mut out = vec![f32::NAN; s.out_len()];
-        forward(&s, Input::Spikes(&spikes), &weight, &mut out);
-        bits(&out)
-    };
-    let portable = sums(Level::Portable);
-    assert_eq!(portable, sums(Level::Avx2));
-    assert_eq!(portable, sums(Level::Avx512));
+fn sums_over_spikes_have_the_same_bits_on_every_instruction_set() {
+    for (s, density, expected) in
+        [(layer(2, 16, 64, 64, 3, 1), 0.1, Path::Lists), (layer(3, 12, 16, 24, 3, 1), 0.3, Path::Tables)]
+    {
+        let rows = s.images * s.height * s.width;
+        let weight = normals(1, s.weight_len());
+        let (_, spikes) = spikes(4, rows, s.c_in, density);
+        let sums = |level| {
+            let _path = naive::limited_path(level);
+            assert_eq!(path(&s, density), expected, "{level:?}");
+            let mut out = vec![f32::NAN; s.out_len()];
+            forward(&s, Input::Spikes(&spikes), &weight, &mut out);
+            bits(&out)
+        };
+        let portable = sums(Level::Portable);
+        assert_eq!(portable, sums(Level::Avx2));
+        assert_eq!(portable, sums(Level::Avx512));
+    }
 }
 
 #[test]
