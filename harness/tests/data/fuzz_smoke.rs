@@ -1,6 +1,4 @@
 //! The fuzz targets on the stable compiler, for some seconds: every committed input as it is, and mutations of it.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
-
 use harness::fuzzing::TARGETS;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -1,6 +1,4 @@
 //! The binary as a person uses it: commands, exit codes, sentences.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
-
 use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;

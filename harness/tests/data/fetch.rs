@@ -1,7 +1,5 @@
 //! Fetching, against a local HTTP server with every fault a real one has.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -342,7 +340,7 @@ fn archives_that_lead_out_or_overflow_are_refused() {
 #[test]
 fn imagenet_and_embedded_sets_are_explained() {
     let here = Here::new();
-    let compiled_in = parse(include_str!("../../suites/mirrors.toml")).unwrap();
+    let compiled_in = parse(include_str!("../../../suites/mirrors.toml")).unwrap();
     let text = |name| here.fetch(compiled_in.iter().find(|entry| entry.name == name).unwrap()).unwrap();
     let imagenet = text(DatasetName::ImageNet);
     assert!(imagenet.contains("ILSVRC2012_img_train.tar") && imagenet.contains("non-commercial"), "{imagenet}");

@@ -1,7 +1,5 @@
 //! `[data]` of a suite: what is accepted, what is refused and how, and the protocol id.
 
-#![allow(clippy::unwrap_used)]
-
 use harness::data::{DataConfig, DatasetName, open};
 use harness::exit::{Code, code_of};
 

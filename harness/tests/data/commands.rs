@@ -1,7 +1,5 @@
 //! `data verify|inspect|list|path` by what they print.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use harness::data::DatasetName;

@@ -1,7 +1,5 @@
 //! CIFAR files, whole and broken.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use harness::data::{DataConfig, Split, open};

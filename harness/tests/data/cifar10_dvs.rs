@@ -1,7 +1,5 @@
 //! CIFAR10-DVS: the folder, the frames, and the cache of frames.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! AEDAT 2.0, frames and the simulated camera against real recordings and SpikingJelly's numbers in the shared data.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use harness::data::frames::Framing;

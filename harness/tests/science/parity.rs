@@ -1,6 +1,4 @@
 //! The network against PyTorch dumps: those in the project, and the larger ones beside it where they are there.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
-
 use candle_core::Device;
 use harness::parity::dump::Dump;
 use harness::parity::parity;

@@ -1,7 +1,5 @@
 //! Throughput goals, as measured by `bench data`. Run by hand on a quiet machine:
-//! `cargo test -p harness --test data_bench -- --ignored --nocapture`.
-
-#![allow(clippy::unwrap_used)]
+//! `cargo test -p harness --test data bench -- --ignored --nocapture`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,6 +1,4 @@
 //! The gate closes on a real fault: a surrogate whose derivative is wrong while everything else says it is right.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
-
 use harness::cell::{Cell, Overrides, cells};
 use harness::plan;
 use harness::run::{self, Request, Rows};

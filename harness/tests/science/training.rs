@@ -1,6 +1,4 @@
 //! Training as a library: determinism, FDG against the plain loop, divergence, resume.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
-
 use harness::cell::{Cell, Overrides, cells};
 use harness::data::{self, Dataset, Split};
 use harness::model::config::NetworkConfig;

@@ -1,7 +1,5 @@
 //! Opening data sets, samples and batches: what training relies on.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,5 @@
 //! ImageNet's folders: order, labels, and what is refused.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 
 use harness::data::{Batches, DataConfig, Dataset, Draw, Split, open};

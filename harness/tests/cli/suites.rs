@@ -1,6 +1,4 @@
 //! The paper's data sets from their samples to a report, on the suites that users run.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
-
 use assert_cmd::Command;
 use std::path::Path;
 

@@ -1,0 +1,5 @@
+//! The binary as a person uses it.
+#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
+
+mod commands;
+mod suites;
