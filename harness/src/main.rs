@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser};
 use harness::cli::{Cli, Command};
 use harness::commands::{self, eval, list};
 use harness::exit::{self, Code, code_of};
+use harness::ops::cpu::limit_by_environment;
 use harness::train::trainer::Interrupt;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     end_with_standard_output();
     start_logging();
-    match start_threads(cli.threads).and_then(|()| run(&cli.command)) {
+    let ready = limit_by_environment().and_then(|()| start_threads(cli.threads));
+    match ready.and_then(|()| run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that closed the pipe (`harness list cells | head`) has all it wants.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,

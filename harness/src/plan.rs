@@ -2,7 +2,7 @@
 
 use crate::cell::{Cell, in_chain};
 use crate::data::DatasetName;
-use crate::model::layout::{ConvNorm, Layer, Layout};
+use crate::model::layout::Layout;
 use crate::ops::conv;
 use report::record::{PlannedCell, RunPlan};
 use serde::Serialize;
@@ -63,32 +63,11 @@ pub fn fdg_passes(cell: &Cell) -> f64 {
 
 /// Multiply-accumulates of the first convolution and of all others, one image, one time step.
 pub fn layer_macs(layout: &Layout, size: usize) -> (f64, f64) {
-    let (mut side, mut first, mut others) = (size, None, 0.0);
-    let out = |c: &ConvNorm, side: usize| (side + 2 * (c.kernel / 2) - c.kernel) / c.stride + 1;
-    for layer in &layout.layers {
-        match layer {
-            Layer::Unit { conv: c, .. } => {
-                let macs = conv::macs(c, side, side);
-                match first {
-                    None => first = Some(macs),
-                    Some(_) => others += macs,
-                }
-                side = out(c, side);
-            }
-            Layer::Pool(p) => side = p.out(side),
-            Layer::Block { convs, down, .. } => {
-                others += conv::macs(&convs[0], side, side);
-                let after = out(&convs[0], side);
-                others += conv::macs(&convs[1], after, after);
-                if let Some((_, c)) = down {
-                    others += (after * after * c.c_in * c.c_out) as f64;
-                }
-                side = after;
-            }
-        }
-    }
+    let mut macs =
+        layout.convolutions(size).into_iter().map(|placed| conv::macs(placed.conv, placed.side, placed.side));
+    let first = macs.next().unwrap_or(0.0);
     let readout: usize = layout.params[layout.params.len() - 2].shape.iter().product();
-    (first.unwrap_or(0.0), others + readout as f64)
+    (first, macs.sum::<f64>() + readout as f64)
 }
 
 /// The plan that a result folder keeps.

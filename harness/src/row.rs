@@ -17,6 +17,8 @@ use std::sync::Arc;
 /// Energies of one operation at 45 nm (Horowitz 2014), in picojoules: multiply-accumulate and accumulate, f32.
 const MAC_PICOJOULES: f64 = 4.6;
 const AC_PICOJOULES: f64 = 0.9;
+/// An f32 membrane potential.
+const MEMBRANE_BYTES: u64 = 4;
 
 /// A result that is only a row.
 pub fn failed(record: Record) -> CellResult {
@@ -71,6 +73,7 @@ pub fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Sta
         macs: None,
         energy_picojoules: None,
         parameters: None,
+        state_bytes: None,
         peak_memory_bytes: peak_memory_bytes(),
         train_seconds: None,
         numerics: Some(device.numerics),
@@ -131,6 +134,7 @@ pub fn finished(
         }
     };
     record.macs = Some(macs);
+    record.state_bytes = config.time_steps.map(|_| MEMBRANE_BYTES * layout.neurons(config.data.size) as u64);
     record.synops_ac = synops;
     record.energy_picojoules = Some(MAC_PICOJOULES * macs + AC_PICOJOULES * synops.unwrap_or(0.0));
     let anytime = test.anytime.iter().enumerate().filter(|_| config.time_steps.is_some());

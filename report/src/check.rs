@@ -116,7 +116,7 @@ struct Metric {
     relative: bool,
 }
 
-fn metrics(tolerance: &Tolerance) -> [Metric; 6] {
+fn metrics(tolerance: &Tolerance) -> [Metric; 7] {
     let metric = |name, of, worse, tolerance, relative| Metric { name, of, worse, tolerance, relative };
     [
         metric("top1_last", |row| row.top1_last, Worse::Lower, tolerance.top1, false),
@@ -125,6 +125,7 @@ fn metrics(tolerance: &Tolerance) -> [Metric; 6] {
         metric("synops_ac", |row| row.synops_ac, Worse::Either, tolerance.synops, true),
         metric("macs", |row| row.macs, Worse::Either, 0.0, false),
         metric("parameters", |row| row.parameters.map(|count| count as f64), Worse::Either, 0.0, false),
+        metric("state_bytes", |row| row.state_bytes.map(|bytes| bytes as f64), Worse::Either, 0.0, false),
     ]
 }
 

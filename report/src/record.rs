@@ -84,6 +84,9 @@ pub struct Record {
     pub macs: Option<f64>,
     pub energy_picojoules: Option<f64>,
     pub parameters: Option<usize>,
+    /// Membrane potentials kept from one time step to the next, per image; `None` for the ANN.
+    #[serde(default)]
+    pub state_bytes: Option<u64>,
     pub peak_memory_bytes: Option<u64>,
     pub train_seconds: Option<f64>,
     pub numerics: Option<String>,

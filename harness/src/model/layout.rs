@@ -23,6 +23,13 @@ pub struct ConvNorm {
     pub gain: f64,
 }
 
+impl ConvNorm {
+    /// Outputs along an axis of `size`.
+    pub fn out(&self, size: usize) -> usize {
+        (size + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1
+    }
+}
+
 /// Average pooling; windows that reach over the edge average what they cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -112,7 +119,55 @@ pub struct Layout {
     zero_gamma: bool,
 }
 
+/// A convolution where it stands in a network on square images.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// The convolution.
+    pub conv: &'a ConvNorm,
+    /// Side of its input.
+    pub side: usize,
+    /// Whether neurons follow it; a shortcut's is added to the current of others.
+    pub spiking: bool,
+}
+
+impl Placed<'_> {
+    /// Positions of its output.
+    pub fn positions(&self) -> usize {
+        self.conv.out(self.side).pow(2)
+    }
+}
+
 impl Layout {
+    /// The convolutions from input to output, for images of `size`².
+    pub fn convolutions(&self, size: usize) -> Vec<Placed<'_>> {
+        let (mut side, mut placed) = (size, Vec::new());
+        for layer in &self.layers {
+            match layer {
+                Layer::Unit { conv, .. } => {
+                    placed.push(Placed { conv, side, spiking: true });
+                    side = conv.out(side);
+                }
+                Layer::Pool(pool) => side = pool.out(side),
+                Layer::Block { convs: [first, second], down, .. } => {
+                    placed.push(Placed { conv: first, side, spiking: true });
+                    placed.push(Placed { conv: second, side: first.out(side), spiking: true });
+                    if let Some((pool, conv)) = down {
+                        let side = pool.map_or(side, |pool| pool.out(side));
+                        placed.push(Placed { conv, side, spiking: false });
+                    }
+                    side = first.out(side);
+                }
+            }
+        }
+        placed
+    }
+
+    /// Neurons of an image of `size`²: as many membrane potentials must be kept from one time step to the next.
+    pub fn neurons(&self, size: usize) -> usize {
+        let spiking = self.convolutions(size).into_iter().filter(|placed| placed.spiking);
+        spiking.map(|placed| placed.positions() * placed.conv.c_out).sum()
+    }
+
     /// Builds the layers of `config` for `channels` input channels and `classes` classes.
     ///
     /// `stages` are the blocks a stage of a residual network; `None` takes the architecture's own.

@@ -1,6 +1,6 @@
 //! Memory of a training step: an estimate, and the micro-batch that fits.
 
-use super::layout::{ConvNorm, Layer, Layout};
+use super::layout::Layout;
 use crate::ops::pad8;
 
 /// Copies of the weights in a step: weight, momentum, gradient, and two orders in which kernels read them.
@@ -24,27 +24,12 @@ impl StepMemory {
     ///
     /// A convolution's output is kept in f32 at each t, spikes as bits; the first convolution of still images is kept once.
     pub fn estimate(layout: &Layout, size: usize, time_steps: usize, events: bool) -> Self {
-        let (mut side, mut kept, mut largest, mut first) = (size, 0, 0, true);
-        let mut keep = |c: &ConvNorm, side: usize| {
-            let map = side * side * pad8(c.c_out);
-            let times = if first && !events { 1 } else { time_steps };
-            first = false;
+        let (mut kept, mut largest) = (0, 0);
+        for (index, placed) in layout.convolutions(size).iter().enumerate() {
+            let map = placed.positions() * pad8(placed.conv.c_out);
+            let times = if index == 0 && !events { 1 } else { time_steps };
             kept += 4 * map * times + map / 8 * time_steps;
             largest = largest.max(4 * map * time_steps);
-        };
-        let out = |c: &ConvNorm, side: usize| (side + 2 * (c.kernel / 2) - c.kernel) / c.stride + 1;
-        for layer in &layout.layers {
-            match layer {
-                Layer::Unit { conv, .. } => {
-                    side = out(conv, side);
-                    keep(conv, side);
-                }
-                Layer::Pool(p) => side = p.out(side),
-                Layer::Block { convs, down, .. } => {
-                    side = out(&convs[0], side);
-                    convs.iter().chain(down.as_ref().map(|(_, conv)| conv)).for_each(|conv| keep(conv, side));
-                }
-            }
         }
         let parameters: usize = layout.params.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         Self {

@@ -102,9 +102,7 @@ pub fn synops(c: &ConvNorm, x: &Activation) -> Result<f64> {
 
 /// Multiply-accumulates of a dense convolution, per image.
 pub fn macs(c: &ConvNorm, height: usize, width: usize) -> f64 {
-    let padding = c.kernel / 2;
-    let out = |size: usize| (size + 2 * padding - c.kernel) / c.stride + 1;
-    (out(height) * out(width) * c.c_out * c.c_in * c.kernel * c.kernel) as f64
+    (c.out(height) * c.out(width) * c.c_out * c.c_in * c.kernel * c.kernel) as f64
 }
 
 #[cfg(test)]

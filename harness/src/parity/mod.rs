@@ -4,7 +4,7 @@ pub mod dump;
 mod network;
 mod neuron;
 
-pub use network::synops;
+pub use network::{neuron_count, synops};
 
 use crate::exit;
 use anyhow::Result;

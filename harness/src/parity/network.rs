@@ -240,3 +240,14 @@ pub fn synops(dump: &Dump) -> Result<f64> {
     let readout = activity.last().map_or(0.0, |layer| layer.spikes as f64 * rebuilt.classes as f64);
     Ok(all - readout)
 }
+
+/// Neurons of an image by the layout, and by the currents `[T, batch, C, H, W]` that the dump has for each neuron layer.
+pub fn neuron_count(dump: &Dump) -> Result<(usize, usize)> {
+    let network = Rebuilt::new(dump, &Device::Cpu)?.network;
+    let side = dump.tensor("input")?.0.last().copied().unwrap_or(0);
+    let mut dumped = 0;
+    for name in dump.names().filter(|name| name.starts_with("current.")) {
+        dumped += dump.tensor(name)?.0.iter().skip(2).product::<usize>();
+    }
+    Ok((network.layout.neurons(side), dumped))
+}

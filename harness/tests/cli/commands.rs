@@ -202,8 +202,12 @@ fn the_papers_grid_is_listed_without_data_or_device() {
 fn the_known_answers_are_met_on_both_kernel_paths() {
     let bench = Bench::new(TINY);
     bench.run(&["selftest"]).success().stdout(contains("all known answers met"));
-    let mut portable = Command::cargo_bin("harness").unwrap();
-    portable.env("HARNESS_PORTABLE", "1").arg("selftest").assert().success().stdout(contains("cpu-portable"));
+    let limited = |instructions: &str| {
+        let mut command = Command::cargo_bin("harness").unwrap();
+        command.env("HARNESS_INSTRUCTIONS", instructions).arg("selftest").assert()
+    };
+    limited("portable").success().stdout(contains("cpu-portable"));
+    limited("mmx").code(2).stderr(contains("expected portable, avx2 or avx512"));
 }
 
 #[test]

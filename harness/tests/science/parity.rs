@@ -54,3 +54,15 @@ fn synaptic_operations_are_those_that_spikingjelly_counts() {
     let dump = Dump::read(&folder.join(format!("{}.safetensors", counted["dump"].as_str().unwrap()))).unwrap();
     assert_eq!(harness::parity::synops(&dump).unwrap(), counted["synops"].as_f64().unwrap());
 }
+
+#[test]
+fn neurons_are_those_that_pytorch_gave_a_current() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for name in
+        ["resnet18-plain_tdbn_w4_T2_8x8x3", "resnet18_soft_bn_w4_T4_10x10x3", "resnet18_event_tdbn_w4_T3_10x10x2"]
+    {
+        let dump = Dump::read(&folder.join(format!("{name}.safetensors"))).unwrap();
+        let (ours, dumped) = harness::parity::neuron_count(&dump).unwrap();
+        assert!(ours == dumped && ours > 0, "{name}: {ours}, {dumped}");
+    }
+}

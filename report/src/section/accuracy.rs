@@ -169,6 +169,7 @@ fn table(model: &Model) -> Table {
         Column::number("firing %").hint("spikes per neuron and time step"),
         Column::number("synops").hint("accumulates that spikes cause, per image over all time steps, millions"),
         Column::number("energy µJ").hint("per image: 4.6 pJ a MAC, 0.9 pJ an accumulate (45 nm)"),
+        Column::number("state kB").hint("membrane potentials kept between time steps, per image, f32"),
         Column::number("training").hint("seconds of this stage, parents not counted"),
     ];
     let rows = model.points().map(|(_, panel, line, point)| row(model, panel, line, point)).collect();
@@ -195,6 +196,7 @@ fn row(model: &Model, panel: &Panel, line: &Line, point: &Point) -> Row {
         Cell::number(mean(|row| row.firing_rate), percent),
         Cell::number(mean(|row| row.synops_ac), |synops| format!("{:.2}", synops / 1e6)),
         Cell::number(mean(|row| row.energy_picojoules), |energy| format!("{:.2}", energy / 1e6)),
+        Cell::number(mean(|row| Some(row.state_bytes? as f64)), |bytes| format!("{:.1}", bytes / 1e3)),
         Cell::number(mean(|row| row.train_seconds), duration),
     ];
     Row::of(&panel.dataset, &line.method, cells)

@@ -17,7 +17,7 @@ pub mod pool;
 pub mod sgd;
 mod simd;
 
-pub use simd::{Level, limit, numerics};
+pub use simd::{Level, limit, limit_by_environment, numerics};
 
 #[cfg(test)]
 mod tests;

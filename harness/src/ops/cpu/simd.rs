@@ -1,5 +1,6 @@
 //! Vector code written once, instantiated for AVX-512, AVX2+FMA and any machine.
 
+use crate::exit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A vector of f32 lanes, whose bits some methods take for i32s.
@@ -304,18 +305,44 @@ pub enum Level {
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
-/// The instructions in use: the CPU's best, detected once; portable when `HARNESS_PORTABLE` is set to anything but 0.
+/// The instructions in use: the CPU's best, detected once, or the [`limit`].
 pub(super) fn level() -> Level {
     match LEVEL.load(Ordering::Relaxed) {
         1 => Level::Portable,
         2 => Level::Avx2,
         3 => Level::Avx512,
         _ => {
-            let portable = std::env::var_os("HARNESS_PORTABLE").is_some_and(|v| v != "0" && !v.is_empty());
-            limit(if portable { Level::Portable } else { Level::Avx512 });
+            limit(Level::Avx512);
             level()
         }
     }
+}
+
+/// Heeds `HARNESS_INSTRUCTIONS`: `portable`, `avx2` or `avx512` gives unlike machines the same arithmetic.
+///
+/// # Errors
+/// Exit code 2 for another word, and for instructions that this CPU lacks.
+pub fn limit_by_environment() -> anyhow::Result<()> {
+    let Some(wanted) = std::env::var_os("HARNESS_INSTRUCTIONS").filter(|wanted| !wanted.is_empty()) else {
+        return Ok(());
+    };
+    let most = match wanted.to_string_lossy().as_ref() {
+        "portable" => Level::Portable,
+        "avx2" => Level::Avx2,
+        "avx512" => Level::Avx512,
+        other => {
+            let known = "portable, avx2 or avx512";
+            return Err(exit::usage(format!(
+                "HARNESS_INSTRUCTIONS={other}: expected {known}, or nothing for the CPU's best"
+            )));
+        }
+    };
+    limit(most);
+    if level() != most {
+        let best = numerics().trim_start_matches("cpu-");
+        return Err(exit::usage(format!("HARNESS_INSTRUCTIONS asks for what this CPU lacks; it has {best} at best")));
+    }
+    Ok(())
 }
 
 /// Makes this process use the CPU's best instructions up to `most`.
