@@ -26,6 +26,24 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `a·b + c`, fused where the machine does it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for the cache line at `p`, any address; nothing where the machine has no such instruction.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
+    /// Of the eight numbers at `from`, those whose bit of `byte` is set, in order, then anything.
+    ///
+    /// # Safety
+    /// `from` is readable, `to` writable for eight.
+    #[inline(always)]
+    unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {
+        // SAFETY: the caller's.
+        let (from, to) = unsafe { (from.cast::<[u16; 8]>().read_unaligned(), to.cast::<[u16; 8]>()) };
+        let mut picked = [0; 8];
+        for (to, places) in picked.iter_mut().zip(BITS[usize::from(byte)].as_chunks::<2>().0) {
+            *to = from[usize::from(places[0] / 2)];
+        }
+        // SAFETY: the caller's.
+        unsafe { to.write_unaligned(picked) };
+    }
     /// Adds lanes that hold i32s.
     unsafe fn add_ints(a: Self::V, b: Self::V) -> Self::V;
     /// Subtracts lanes that hold i32s.
@@ -47,6 +65,25 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `from` is readable for `LANES / 8` bytes.
     unsafe fn load_bits(from: *const u8) -> Self::V;
 }
+
+/// For each byte the positions of its set bits, each as those of the two bytes of a u16; then the first again.
+static BITS: [[u8; 16]; 256] = {
+    let mut table = [[0; 16]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut k, mut n) = (0, 0);
+        while k < 8 {
+            if (byte >> k) & 1 == 1 {
+                table[byte][2 * n] = 2 * k as u8;
+                table[byte][2 * n + 1] = 2 * k as u8 + 1;
+                n += 1;
+            }
+            k += 1;
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Plain Rust, 8 lanes.
 #[derive(Clone, Copy)]
@@ -182,6 +219,17 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn mul(a: $v, b: $v) -> $v {
                     unsafe { $mul(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn prefetch(p: *const f32) {
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+                }
+                #[inline(always)]
+                unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {
+                    unsafe {
+                        let order = _mm_loadu_si128(super::BITS[usize::from(byte)].as_ptr().cast());
+                        _mm_storeu_si128(to.cast(), _mm_shuffle_epi8(_mm_loadu_si128(from.cast()), order));
+                    }
                 }
                 $($bits)*
             }

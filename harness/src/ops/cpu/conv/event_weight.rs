@@ -4,7 +4,7 @@ use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
 use super::super::simd::{self, Kernel, Simd};
 use super::dense::{Class, Problem};
-use super::lists::{append, transpose8};
+use super::lists::ChannelLists;
 use super::padded::Band;
 use super::{blocks, out_channels, pack};
 
@@ -19,11 +19,6 @@ struct Unit {
     rows: std::ops::Range<usize>,
     /// For each class: positions in the padded gradient of the spikes, channel by channel.
     lists: Vec<ChannelLists>,
-}
-
-struct ChannelLists {
-    entries: Vec<u16>,
-    starts: Vec<u32>,
 }
 
 /// The OIHW gradient of the weight.
@@ -101,25 +96,7 @@ fn channel_lists(
             }
         }
     }
-    // Eight channels at a time, eight pixels at a time, whatever row they lie in: small maps have short rows.
-    let capacity = sources.len().next_multiple_of(8) + 8;
-    let mut pixels = vec![0u16; 8 * capacity];
-    let (mut entries, mut starts) = (Vec::new(), vec![0]);
-    for m in 0..bytes {
-        let mut lengths = [0; 8];
-        for (group, sources) in sources.chunks(8).enumerate() {
-            let bits = |(p, source): (usize, &usize)| u64::from(spikes[source + m]) << (8 * p);
-            let word = sources.iter().enumerate().map(bits).fold(0, |word, bits| word | bits);
-            for (c, byte) in transpose8(word).to_le_bytes().into_iter().enumerate() {
-                lengths[c] += append(byte, (8 * group) as u16, &mut pixels[c * capacity + lengths[c]..]);
-            }
-        }
-        for (pixels, length) in pixels.chunks_exact(capacity).zip(lengths) {
-            entries.extend(pixels[..length].iter().map(|&pixel| places[pixel as usize]));
-            starts.push(entries.len() as u32);
-        }
-    }
-    ChannelLists { entries, starts }
+    ChannelLists::build(spikes, bytes, &sources, places)
 }
 
 /// All input channels of one class of a unit against one block of output channels.

@@ -1,35 +1,6 @@
 //! Spike bits to lists of positions, without branches: a table gives the set bits of a byte.
 
-/// The positions of the set bits of each byte, then zeros.
-static BITS: [[u16; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut k, mut n) = (0, 0);
-        while k < 8 {
-            if (byte >> k) & 1 == 1 {
-                table[byte][n] = k as u16;
-                n += 1;
-            }
-            k += 1;
-        }
-        byte += 1;
-    }
-    table
-};
-
-/// Writes `base + k` for each set bit k of `byte` at the start of `out`, and returns their number.
-/// Up to 8 entries are written whatever the byte: `out` needs room for 8.
-#[inline(always)]
-pub(super) fn append(byte: u8, base: u16, out: &mut [u16]) -> usize {
-    // A whole array at a time, so that it is one vector addition and one store.
-    let mut entries = BITS[byte as usize];
-    for entry in &mut entries {
-        *entry = entry.wrapping_add(base);
-    }
-    out[..8].copy_from_slice(&entries);
-    byte.count_ones() as usize
-}
+use super::super::simd::{self, Kernel, Simd};
 
 /// The spikes of some rows of pixels, for one block of channels, in pixel order.
 pub(super) struct RowLists {
@@ -42,19 +13,96 @@ pub(super) struct RowLists {
 impl RowLists {
     /// Of `spikes`: rows of `width` pixels of `stride` bytes each, of which the block is bytes `first..first + count`.
     pub(super) fn build(spikes: &[u8], width: usize, stride: usize, first: usize, count: usize) -> Self {
-        let block: u64 = spikes.chunks_exact(stride).map(|p| super::pool::count_spikes(&p[first..first + count])).sum();
-        let mut entries = vec![0; block as usize + 8];
+        simd::run(Rows { spikes, width, stride, first, count }, 8)
+    }
+}
+
+struct Rows<'a> {
+    spikes: &'a [u8],
+    width: usize,
+    stride: usize,
+    first: usize,
+    count: usize,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = RowLists;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> RowLists {
+        let Self { spikes, width, stride, first, count } = self;
+        let block =
+            |pixel: &[u8]| pixel[first..first + count].iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+        let mut entries = vec![0; spikes.chunks_exact(stride).map(block).sum::<usize>() + 8];
         let mut starts = Vec::with_capacity(spikes.len() / stride + 1);
         let mut n = 0;
         starts.push(0);
         for (pixel, bytes) in spikes.chunks_exact(stride).enumerate() {
             let base = (pixel % width) * count * 8;
             for (j, &byte) in bytes[first..first + count].iter().enumerate() {
-                n += append(byte, (base + 8 * j) as u16, &mut entries[n..]);
+                let places: [u16; 8] = std::array::from_fn(|k| (base + 8 * j + k) as u16);
+                // SAFETY: there is room for eight behind what all bytes together list.
+                unsafe { S::pick(byte, places.as_ptr(), entries[n..n + 8].as_mut_ptr()) };
+                n += byte.count_ones() as usize;
             }
             starts.push(n as u32);
         }
-        Self { entries, starts }
+        RowLists { entries, starts }
+    }
+}
+
+/// The spikes of some pixels, channel by channel.
+pub(super) struct ChannelLists {
+    /// The place of each spike.
+    pub entries: Vec<u16>,
+    /// Where each channel's entries start; one more than channels.
+    pub starts: Vec<u32>,
+}
+
+impl ChannelLists {
+    /// Of `spikes`: a pixel is `bytes` bytes from each of `sources` on, and stands in the lists as its place.
+    pub(super) fn build(spikes: &[u8], bytes: usize, sources: &[usize], mut places: Vec<u16>) -> Self {
+        assert_eq!(sources.len(), places.len(), "a place for each pixel");
+        places.resize(places.len().next_multiple_of(8), 0);
+        simd::run(Channels { spikes, bytes, sources, places: &places }, 8)
+    }
+}
+
+struct Channels<'a> {
+    spikes: &'a [u8],
+    bytes: usize,
+    sources: &'a [usize],
+    /// Padded to a multiple of eight.
+    places: &'a [u16],
+}
+
+impl Kernel for Channels<'_> {
+    type Output = ChannelLists;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> ChannelLists {
+        // Eight channels at a time, eight pixels at a time, whatever row they lie in: small maps have short rows.
+        let capacity = self.places.len() + 8;
+        let mut listed = vec![0u16; 8 * capacity];
+        let (mut entries, mut starts) = (Vec::with_capacity(self.sources.len() * self.bytes * 2), vec![0]);
+        for m in 0..self.bytes {
+            let mut lengths = [0; 8];
+            for (sources, places) in self.sources.chunks(8).zip(self.places.as_chunks::<8>().0) {
+                let mut bits = [0; 8];
+                for (bits, source) in bits.iter_mut().zip(sources) {
+                    *bits = self.spikes[source + m];
+                }
+                for (c, byte) in transpose8(u64::from_le_bytes(bits)).to_le_bytes().into_iter().enumerate() {
+                    let start = c * capacity + lengths[c];
+                    // SAFETY: a channel lists no more than all pixels, and has room for eight behind them.
+                    unsafe { S::pick(byte, places.as_ptr(), listed[start..start + 8].as_mut_ptr()) };
+                    lengths[c] += byte.count_ones() as usize;
+                }
+            }
+            for (listed, length) in listed.chunks_exact(capacity).zip(lengths) {
+                entries.extend_from_slice(&listed[..length]);
+                starts.push(entries.len() as u32);
+            }
+        }
+        ChannelLists { entries, starts }
     }
 }
 

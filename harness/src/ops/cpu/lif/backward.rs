@@ -5,8 +5,8 @@ use super::{Branch, ChannelSums, LifShape, Shortcut};
 use methods::surrogate::{Kernel, Surrogate, WithKernel};
 use std::ops::Range;
 
-/// Vectors of membranes whose slopes are computed together: some 4 KB, in the first-level cache.
-const CHUNK: usize = 64;
+/// Vectors of membranes whose slopes are computed together: membranes, slopes and maps of a chunk stay in the first-level cache.
+const CHUNK: usize = 16;
 
 /// Turns `grad`, the gradient of the spikes, into that of the current, in place, and returns its sums. Where the main
 /// map is broadcast over t, the gradient's first `positions` rows are the sum over t and the rest is used up. The
@@ -94,6 +94,8 @@ impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
         for start in tile.positions.clone().step_by(chunk) {
             let positions = start..end.min(start + chunk);
             let used = positions.len() * l.time_steps * S::LANES;
+            // SAFETY: only addresses.
+            unsafe { tile.prefetch::<S>(positions.end..l.positions.min(positions.end + chunk)) };
             for c in (0..l.channels).step_by(S::LANES) {
                 // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels
                 // are a multiple of the lanes; the buffers hold a chunk's vectors; the tile owns the gradient of its
@@ -113,6 +115,25 @@ impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
 }
 
 impl<X: Extra, K: Kernel> Tile<'_, X, K> {
+    /// Asks for the maps of the next chunk: as many streams as planes are more than the hardware foresees.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, positions: Range<usize>) {
+        let l = self.l;
+        let plane = l.positions * l.channels;
+        for t in 0..l.time_steps {
+            let row = t * plane + positions.start * l.channels;
+            for at in (row..row + positions.len() * l.channels).step_by(16) {
+                // SAFETY: as in `run`; addresses that are never read through.
+                unsafe {
+                    S::prefetch(self.grad.at(at));
+                    if !self.broadcast {
+                        S::prefetch(self.main.map.as_ptr().wrapping_add(at));
+                    }
+                }
+            }
+        }
+    }
+
     /// The membranes before the reset of the lanes from channel `c` on, `[positions, T, lanes]`.
     #[inline(always)]
     unsafe fn recompute<S: Simd>(&self, positions: Range<usize>, c: usize, membrane: &mut [f32]) {
