@@ -26,9 +26,6 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `a·b + c`, fused where the machine does it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// Asks for the cache line at `p`, any address; nothing where the machine has no such instruction.
-    #[inline(always)]
-    unsafe fn prefetch(_p: *const f32) {}
     /// Of the eight numbers at `from`, those whose bit of `byte` is set, in order, then anything.
     ///
     /// # Safety
@@ -219,10 +216,6 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn mul(a: $v, b: $v) -> $v {
                     unsafe { $mul(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn prefetch(p: *const f32) {
-                    unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
                 }
                 #[inline(always)]
                 unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {

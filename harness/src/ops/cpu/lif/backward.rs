@@ -5,8 +5,8 @@ use super::{Branch, ChannelSums, LifShape, Shortcut};
 use methods::surrogate::{Kernel, Surrogate, WithKernel};
 use std::ops::Range;
 
-/// Vectors of membranes whose slopes are computed together: membranes, slopes and maps of a chunk stay in the first-level cache.
-const CHUNK: usize = 16;
+/// Floats of a chunk's currents: they, the slopes and the maps they came from stay in the first-level cache.
+const CHUNK: usize = 1 << 8;
 
 /// Turns `grad`, the gradient of the spikes, into that of the current, in place, and returns its sums. Where the main
 /// map is broadcast over t, the gradient's first `positions` rows are the sum over t and the rest is used up. The
@@ -51,36 +51,40 @@ impl<K: Kernel> WithExtra for Curved<'_, K> {
         let Backward { l, main, broadcast, grad, .. } = self.all;
         let (each, n) = l.tiles();
         let (grad, kernel) = (Shared::new(grad), self.kernel);
-        let chunk = (CHUNK / l.time_steps).max(1);
-        // Room for the membranes and the slopes of the widest vector.
-        let half = chunk * l.time_steps * 16;
+        let chunk = (CHUNK / (l.time_steps * l.channels)).max(1);
+        let len = chunk * l.time_steps * l.channels;
         let sums = map_tiles(n, l.len() * 16, |tile| {
             let positions = tile * each..l.positions.min((tile + 1) * each);
-            scratch(2 * half, |memory| {
-                let (membrane, slopes) = memory.split_at_mut(half);
-                let tile = Tile { l, main, broadcast, extra, kernel, positions, grad };
-                simd::run(Chunks { tile, chunk, membrane, slopes }, l.channels)
+            scratch(2 * len, |memory| {
+                let (membrane, slopes) = memory.split_at_mut(len);
+                let tile = Tile { l, main, broadcast, extra, kernel, grad };
+                simd::run(Chunks { tile, positions, chunk, membrane, slopes }, l.channels)
             })
         });
         ChannelSums::total(l.channels, sums)
     }
 }
 
+#[derive(Clone, Copy)]
 struct Tile<'a, X, K> {
     l: &'a LifShape,
     main: &'a Branch<'a>,
     broadcast: bool,
     extra: X,
     kernel: K,
-    positions: Range<usize>,
     grad: Shared<f32>,
 }
 
+/// A tile, chunk by chunk. The planes of the T steps lie a power of two apart: read and written in turn, each store holds
+/// up the loads behind it. So a chunk's currents are brought in plane by plane, and its gradients taken back likewise.
 struct Chunks<'a, X, K> {
     tile: Tile<'a, X, K>,
+    positions: Range<usize>,
     /// Positions of a chunk.
     chunk: usize,
+    /// `[T, positions of the chunk, channels]`.
     membrane: &'a mut [f32],
+    /// The same.
     slopes: &'a mut [f32],
 }
 
@@ -88,70 +92,75 @@ impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
     type Output = ChannelSums;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelSums {
-        let Self { tile, chunk, membrane, slopes } = self;
-        let (l, end) = (tile.l, tile.positions.end);
-        let mut sums = ChannelSums::zeros(l.channels);
-        for start in tile.positions.clone().step_by(chunk) {
-            let positions = start..end.min(start + chunk);
-            let used = positions.len() * l.time_steps * S::LANES;
-            // SAFETY: only addresses.
-            unsafe { tile.prefetch::<S>(positions.end..l.positions.min(positions.end + chunk)) };
-            for c in (0..l.channels).step_by(S::LANES) {
-                // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels
-                // are a multiple of the lanes; the buffers hold a chunk's vectors; the tile owns the gradient of its
-                // positions.
-                unsafe {
-                    tile.recompute::<S>(positions.clone(), c, membrane);
-                    // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
-                    for (slope, u) in slopes[..used].iter_mut().zip(&membrane[..used]) {
-                        *slope = tile.kernel.derivative(u - l.v_th);
-                    }
-                    tile.through_time::<S>(positions.clone(), c, membrane, slopes, &mut sums);
+        let Self { tile, positions: all, chunk, membrane, slopes } = self;
+        let l = tile.l;
+        let mut total = ChannelSums::zeros(l.channels);
+        for start in all.clone().step_by(chunk) {
+            let positions = start..all.end.min(start + chunk);
+            let used = positions.len() * l.time_steps * l.channels;
+            let (membrane, slopes) = (&mut membrane[..used], &mut slopes[..used]);
+            // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels
+            // are a multiple of the lanes; the buffers hold a chunk; the tile owns the gradient of its positions.
+            unsafe {
+                tile.currents::<S>(positions.clone(), membrane);
+                tile.charge::<S>(membrane);
+                // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
+                for (slope, u) in slopes.iter_mut().zip(&*membrane) {
+                    *slope = tile.kernel.derivative(u - l.v_th);
+                }
+                tile.through_time::<S>(positions.clone(), membrane, slopes, &mut total);
+                if !tile.broadcast {
+                    tile.take_back::<S>(positions, slopes);
                 }
             }
         }
-        sums
+        total
     }
 }
 
+/// # Safety
+/// Every method: as in [`Chunks::run`].
 impl<X: Extra, K: Kernel> Tile<'_, X, K> {
-    /// Asks for the maps of the next chunk: as many streams as planes are more than the hardware foresees.
+    /// Where the chunk lies in the map of step `t`.
     #[inline(always)]
-    unsafe fn prefetch<S: Simd>(&self, positions: Range<usize>) {
-        let l = self.l;
-        let plane = l.positions * l.channels;
-        for t in 0..l.time_steps {
-            let row = t * plane + positions.start * l.channels;
-            for at in (row..row + positions.len() * l.channels).step_by(16) {
-                // SAFETY: as in `run`; addresses that are never read through.
-                unsafe {
-                    S::prefetch(self.grad.at(at));
-                    if !self.broadcast {
-                        S::prefetch(self.main.map.as_ptr().wrapping_add(at));
+    fn rows(&self, positions: &Range<usize>, t: usize) -> Range<usize> {
+        let row = |position: usize| (t * self.l.positions + position) * self.l.channels;
+        row(positions.start)..row(positions.end)
+    }
+
+    /// The currents of a chunk.
+    #[inline(always)]
+    unsafe fn currents<S: Simd>(&self, positions: Range<usize>, to: &mut [f32]) {
+        let mut to = to.as_mut_ptr();
+        for t in 0..self.l.time_steps {
+            let rows = self.rows(&positions, t);
+            let back = if self.broadcast { rows.start - self.rows(&positions, 0).start } else { 0 };
+            for row in rows.step_by(self.l.channels) {
+                for c in (0..self.l.channels).step_by(S::LANES) {
+                    // SAFETY: the caller's.
+                    unsafe {
+                        let current = self.main.scaled::<S>(row - back + c, c);
+                        S::store(to, self.extra.add::<S>(row + c, c, current));
+                        to = to.add(S::LANES);
                     }
                 }
             }
         }
     }
 
-    /// The membranes before the reset of the lanes from channel `c` on, `[positions, T, lanes]`.
+    /// Currents to membranes before the reset.
     #[inline(always)]
-    unsafe fn recompute<S: Simd>(&self, positions: Range<usize>, c: usize, membrane: &mut [f32]) {
-        let l = self.l;
-        let plane = l.positions * l.channels;
-        let mut to = membrane.as_mut_ptr();
-        // SAFETY: as in `run` (and below).
-        unsafe {
-            let neuron = Neuron::<S>::new(l);
-            for position in positions {
-                let start = position * l.channels + c;
+    unsafe fn charge<S: Simd>(&self, membrane: &mut [f32]) {
+        let plane = membrane.len() / self.l.time_steps;
+        for v in (0..plane).step_by(S::LANES) {
+            // SAFETY: the caller's.
+            unsafe {
+                let neuron = Neuron::<S>::new(self.l);
                 let mut u = neuron.zero;
-                for t in 0..l.time_steps {
-                    let at = start + t * plane;
-                    let current = self.main.scaled::<S>(if self.broadcast { start } else { at }, c);
-                    u = neuron.charge(u, self.extra.add::<S>(at, c, current));
-                    S::store(to, u);
-                    to = to.add(S::LANES);
+                for t in 0..self.l.time_steps {
+                    let at = membrane.as_mut_ptr().add(t * plane + v);
+                    u = neuron.charge(u, S::load(at));
+                    S::store(at, u);
                     u = neuron.discharge(u);
                 }
             }
@@ -160,56 +169,72 @@ impl<X: Extra, K: Kernel> Tile<'_, X, K> {
 
     /// Backpropagation through time. `grad` holds dL/du[t+1] and becomes dL/du[t]:
     /// `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for the soft one; a
-    /// detached reset drops the last term.
+    /// detached reset drops the last term. The slopes become the gradients, but where the main map is broadcast.
     #[inline(always)]
     unsafe fn through_time<S: Simd>(
         &self,
         positions: Range<usize>,
-        c: usize,
         membrane: &[f32],
-        slopes: &[f32],
+        slopes: &mut [f32],
         sums: &mut ChannelSums,
     ) {
         let l = self.l;
-        let plane = l.positions * l.channels;
-        unsafe {
-            let neuron = Neuron::<S>::new(l);
-            let one = S::splat(1.0);
-            let [mut all, mut with_main, mut with_shortcut] = [neuron.zero; 3];
-            for (k, position) in positions.enumerate() {
-                let start = position * l.channels + c;
-                let [mut grad, mut total] = [neuron.zero; 2];
-                for t in (0..l.time_steps).rev() {
-                    let at = start + t * plane;
-                    let lanes = (k * l.time_steps + t) * S::LANES;
-                    let u = S::load(membrane.as_ptr().add(lanes));
-                    let slope = S::load(slopes.as_ptr().add(lanes));
-                    let mut through = if neuron.hard { S::at_least(u, neuron.v_th, neuron.zero, one) } else { one };
-                    if !l.detach_reset {
-                        let lost = if neuron.hard { u } else { neuron.v_th };
-                        through = S::sub(through, S::mul(lost, slope));
+        let (chunk, plane) = (membrane.len() / l.time_steps, l.positions * l.channels);
+        for c in (0..l.channels).step_by(S::LANES) {
+            // SAFETY: the caller's.
+            unsafe {
+                let neuron = Neuron::<S>::new(l);
+                let one = S::splat(1.0);
+                let [mut all, mut with_main, mut with_shortcut] = [neuron.zero; 3];
+                for (k, row) in self.rows(&positions, 0).step_by(l.channels).enumerate() {
+                    let [mut grad, mut total] = [neuron.zero; 2];
+                    for t in (0..l.time_steps).rev() {
+                        let at = row + c + t * plane;
+                        let lanes = t * chunk + k * l.channels + c;
+                        let u = S::load(membrane.as_ptr().add(lanes));
+                        let slope = S::load(slopes.as_ptr().add(lanes));
+                        let mut through = if neuron.hard { S::at_least(u, neuron.v_th, neuron.zero, one) } else { one };
+                        if !l.detach_reset {
+                            let lost = if neuron.hard { u } else { neuron.v_th };
+                            through = S::sub(through, S::mul(lost, slope));
+                        }
+                        let direct = S::mul(S::load(self.grad.at(at)), slope);
+                        grad = S::add(direct, S::mul(S::mul(neuron.tau, grad), through));
+                        total = S::add(total, grad);
+                        if !self.broadcast {
+                            with_main = S::add(with_main, S::mul(grad, S::load(self.main.map.as_ptr().add(at))));
+                            S::store(slopes.as_mut_ptr().add(lanes), grad);
+                        }
+                        if X::SUMMED {
+                            with_shortcut = S::add(with_shortcut, S::mul(grad, self.extra.value::<S>(at)));
+                        }
                     }
-                    let direct = S::mul(S::load(self.grad.at(at)), slope);
-                    grad = S::add(direct, S::mul(S::mul(neuron.tau, grad), through));
-                    total = S::add(total, grad);
-                    if !self.broadcast {
-                        with_main = S::add(with_main, S::mul(grad, S::load(self.main.map.as_ptr().add(at))));
-                        S::store(self.grad.at(at), grad);
+                    if self.broadcast {
+                        with_main = S::add(with_main, S::mul(total, S::load(self.main.map.as_ptr().add(row + c))));
+                        S::store(self.grad.at(row + c), total);
                     }
-                    if X::SUMMED {
-                        with_shortcut = S::add(with_shortcut, S::mul(grad, self.extra.value::<S>(at)));
-                    }
+                    all = S::add(all, total);
                 }
-                if self.broadcast {
-                    with_main = S::add(with_main, S::mul(total, S::load(self.main.map.as_ptr().add(start))));
-                    S::store(self.grad.at(start), total);
+                add::<S>(&mut sums.grad[c..], all);
+                add::<S>(&mut sums.grad_main[c..], with_main);
+                if X::SUMMED {
+                    add::<S>(&mut sums.grad_shortcut[c..], with_shortcut);
                 }
-                all = S::add(all, total);
             }
-            add::<S>(&mut sums.grad[c..], all);
-            add::<S>(&mut sums.grad_main[c..], with_main);
-            if X::SUMMED {
-                add::<S>(&mut sums.grad_shortcut[c..], with_shortcut);
+        }
+    }
+
+    /// A chunk's gradients to the map.
+    #[inline(always)]
+    unsafe fn take_back<S: Simd>(&self, positions: Range<usize>, grad: &[f32]) {
+        let mut from = grad.as_ptr();
+        for t in 0..self.l.time_steps {
+            for at in self.rows(&positions, t).step_by(S::LANES) {
+                // SAFETY: the caller's.
+                unsafe {
+                    S::store(self.grad.at(at), S::load(from));
+                    from = from.add(S::LANES);
+                }
             }
         }
     }
