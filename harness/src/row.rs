@@ -8,11 +8,10 @@ use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
 use crate::store::CellResult;
 use crate::train::audit::audit;
-use crate::train::trainer::Interrupt;
+use crate::train::trainer::Job;
 use crate::train::{Evaluation, State};
 use anyhow::Result;
 use report::record::{AnytimePoint, LayerPoint, Record, SCHEMA_VERSION, Status};
-use std::sync::Arc;
 
 /// Energies of one operation at 45 nm (Horowitz 2014), in picojoules: multiply-accumulate and accumulate, f32.
 const MAC_PICOJOULES: f64 = 4.6;
@@ -159,18 +158,13 @@ pub fn finished(
     }
 }
 
-/// Adds gradient fidelity and membranes to a spiking cell's result.
-pub fn add_audit(
-    cell: &Cell,
-    state: &State,
-    dataset: &Arc<dyn Dataset>,
-    interrupt: &Interrupt,
-    result: &mut CellResult,
-) -> Result<()> {
+/// Adds gradient fidelity and membranes to a spiking cell's result; errors as [`audit`]'s.
+pub fn add_audit(job: &Job<'_>, state: &mut State, result: &mut CellResult) -> Result<()> {
+    let cell = job.cell;
     let Some(method) = &cell.config.method else { return Ok(()) };
     let surrogate =
         state.progress.temperature.and_then(|b| method.surrogate.with_temperature(b)).unwrap_or(method.surrogate);
-    let audit = audit(cell, &state.network, dataset, &cell.audit_fdg, &surrogate, interrupt)?;
+    let audit = audit(job, state, &cell.audit_fdg, &surrogate)?;
     for layer in &mut result.layers {
         let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
         layer.active_gradient_share = share.and_then(|(_, share)| *share);

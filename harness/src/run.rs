@@ -209,12 +209,12 @@ fn one(
                 "stopped by a signal; saved. The same command goes on from here",
             ));
         }
-        Ok(Ended::Finished(state, evaluation)) => {
+        Ok(Ended::Finished(mut state, evaluation)) => {
             let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
             if request.audit {
-                add_audit(cell, &state, &dataset, &request.interrupt, &mut result)?;
+                add_audit(&job, &mut state, &mut result)?;
             }
-            // The checkpoints go last: a kill anywhere here costs the evaluation, not the training.
+            // The checkpoints go last: a kill anywhere here costs the evaluation, not the training or the audit.
             let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
             if !store.holds(&cell.id, &result)? {
                 checkpoints.finish(&state)?;

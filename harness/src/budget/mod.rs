@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Price {
     /// Training, FDG and tests.
     pub seconds: f64,
-    /// Peak memory at the cell's batch; `None` where it was not measured.
+    /// Peak memory at the cell's micro-batch; `None` where it was not measured.
     pub memory_bytes: Option<f64>,
 }
 
@@ -101,11 +101,12 @@ fn price(cell: &Cell, rates: &Rates) -> Price {
     let scale = config.time_steps.unwrap_or(1) as f64 / rates.time_steps as f64;
     let limit = |n: usize| config.data.limit.map_or(n, |limit| limit.min(n)) as f64;
     let (train, test) = declared_samples(config.data.dataset);
+    let together = config.micro_batch.unwrap_or(config.batch);
     let fdg = plan::fdg_passes(cell) * rates.fdg_seconds.unwrap_or(rates.eval_seconds);
     let epoch = limit(train) * rates.train_seconds + limit(test) * rates.eval_seconds + fdg;
     Price {
         seconds: config.stage.epochs as f64 * epoch * scale,
-        memory_bytes: rates.memory.map(|m| m.base_bytes + m.image_bytes * scale * config.batch as f64),
+        memory_bytes: rates.memory.map(|m| m.base_bytes + m.image_bytes * scale * together as f64),
     }
 }
 

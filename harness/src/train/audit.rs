@@ -2,7 +2,8 @@
 //! membranes lie under the surrogate's derivative.
 
 use super::fdg::Probe;
-use super::trainer::{Interrupt, input_of};
+use super::state::State;
+use super::trainer::{Job, input_of};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, Split};
 use crate::model::network::{Network, Neuron, Pass, Statistics};
@@ -15,6 +16,7 @@ use methods::lif::{Lif, Reset};
 use methods::surrogate::{Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle};
 use report::record::{FidelityPoint, MembraneBin};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Edges of the membrane histogram: from -2 to 2 around the threshold, a tenth each.
 const BINS: usize = 40;
@@ -38,19 +40,16 @@ pub struct Audit {
     pub shares: Vec<(String, Option<f64>)>,
 }
 
-/// Audits a trained spiking cell; an error (exit 75) once a signal came. `fdg` gives ε and the batch; `surrogate` is the one that training ended with.
-pub fn audit(
-    cell: &Cell,
-    network: &Network,
-    dataset: &Arc<dyn Dataset>,
-    fdg: &Fdg,
-    surrogate: &Surrogate,
-    interrupt: &Interrupt,
-) -> Result<Audit> {
+/// Audits a trained spiking cell. `fdg` gives ε and the batch; `surrogate` is the one that training ended with.
+///
+/// # Errors
+/// Exit code 75 once a signal came; `state` is saved with the differences taken so far, and the next audit goes on from them.
+pub fn audit(job: &Job<'_>, state: &mut State, fdg: &Fdg, surrogate: &Surrogate) -> Result<Audit> {
     let mut audit = Audit::default();
+    let (cell, dataset, network) = (job.cell, job.dataset, state.network.clone());
     let Neuron::Lif(lif) = network.neuron else { return Ok(audit) };
     let time_steps = cell.config.time_steps.unwrap_or(1);
-    membranes(cell, network, dataset, &lif, surrogate, &mut audit)?;
+    membranes(cell, &network, dataset, &lif, surrogate, &mut audit)?;
 
     let epochs = cell.config.stage.epochs;
     let mut order =
@@ -60,18 +59,26 @@ pub fn audit(
     let input = input_of(&batch, dataset.input(), network.device())?;
     let probe = Probe { input: &input, labels: &batch.labels, time_steps, classes: dataset.classes() };
     let surrogates = audited(surrogate, &CURVE);
-    let layers = sampled_layers(network, cell.config.seed);
+    let layers = sampled_layers(&network, cell.config.seed);
     let params: Vec<usize> = layers.iter().map(|(param, _)| *param).collect();
-    let gradients = probe.surrogate_gradients(network, &surrogates, &params)?;
+    let gradients = probe.surrogate_gradients(&network, &surrogates, &params)?;
+    // The differences of one layer after the other.
+    let (mut known, mut start, mut saved) = (std::mem::take(&mut state.progress.differences), 0, Instant::now());
     for (place, (param, indices)) in layers.iter().enumerate() {
-        let mut pause = |_: &[f64]| interrupt.check();
-        let reference = probe.differences(network, *param, fdg.epsilon, indices, Vec::new(), &mut pause)?;
+        let of_layer = known.split_off(start.min(known.len()));
+        let (of_layer, later) = of_layer.split_at(indices.len().min(of_layer.len()));
+        let mut pause = |differences: &[f64]| job.pause(state, &mut saved, &[&known, differences].concat());
+        let reference = probe.differences(&network, *param, fdg.epsilon, indices, of_layer.to_vec(), &mut pause)?;
+        known.extend_from_slice(&reference);
+        known.extend_from_slice(later);
+        start += indices.len();
         for (surrogate, gradients) in surrogates.iter().zip(&gradients) {
             let ours: Vec<f32> = indices.iter().map(|i| gradients[place][*i]).collect();
             let compared = Compared { param: *param, epoch: epochs, epsilon: fdg.epsilon, reference: &reference };
-            audit.fidelity.push(point(cell, network, surrogate, &ours, &compared));
+            audit.fidelity.push(point(cell, &network, surrogate, &ours, &compared));
         }
     }
+    state.progress.differences.clear();
     Ok(audit)
 }
 

@@ -109,7 +109,7 @@ impl Job<'_> {
             if let Some(fdg) = &config.fdg
                 && !state.progress.temperature_chosen
             {
-                let chosen = match self.choose_temperature(&mut state, fdg, &checkpoints) {
+                let chosen = match self.choose_temperature(&mut state, fdg) {
                     Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
                     chosen => chosen?,
                 };

@@ -6,6 +6,7 @@ use harness::model::network::{Network, Neuron, Pass, Statistics};
 use harness::model::readout;
 use harness::ops::activation::{Activation, host};
 use harness::suite::Suite;
+use harness::train::audit::audit;
 use harness::train::fdg::{Probe, choose_temperature};
 use harness::train::state::{Checkpoints, State};
 use harness::train::trainer::{Ended, Interrupt, Job};
@@ -246,4 +247,37 @@ fn the_loss_falls_on_a_handful_of_images() {
     let curves = train(&cell).progress.curves;
     let loss = |i: usize| curves[i].train_loss.unwrap();
     assert!(loss(79) < 0.5 * loss(0), "from {} to {}", loss(0), loss(79));
+}
+
+#[test]
+fn a_stop_within_the_audit_keeps_the_differences_that_are_known() {
+    let cell = cell(SUITE);
+    let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
+    let surrogate = cell.config.method.as_ref().unwrap().surrogate;
+    let mut trained = train(&cell);
+    let goes_on = Interrupt::default();
+    let whole =
+        audit(&job(&cell, &dataset, folder.path(), &goes_on), &mut trained, &cell.audit_fdg, &surrogate).unwrap();
+    assert!(trained.progress.differences.is_empty());
+
+    let signal = Interrupt::default();
+    signal.0.store(1, Ordering::Relaxed);
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let (mut known, mut attempts) = (0, 0);
+    let resumed = loop {
+        let stopped = job(&cell, &dataset, folder.path(), if attempts < 9 { &signal } else { &goes_on });
+        match alone.install(|| audit(&stopped, &mut trained, &cell.audit_fdg, &surrogate)) {
+            Ok(resumed) => break resumed,
+            Err(error) => assert_eq!(harness::exit::code_of(&error), harness::exit::Code::Resumable),
+        }
+        let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
+        trained = checkpoints.latest(&trained.network).unwrap().unwrap();
+        assert!(trained.progress.differences.len() > known, "nothing more was kept");
+        known = trained.progress.differences.len();
+        attempts += 1;
+    };
+    // 108 of the first layer, then those of another.
+    assert!(known > 108 && attempts > 4, "{known} differences, {attempts} stops");
+    assert_eq!(resumed.fidelity, whole.fidelity);
+    assert!(trained.progress.differences.is_empty());
 }

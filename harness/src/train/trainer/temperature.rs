@@ -14,14 +14,19 @@ use std::time::{Duration, Instant};
 const SELDOM: Duration = Duration::from_secs(10);
 
 impl Job<'_> {
+    /// Heeds a signal between two finite differences. The state keeps those that are known: at a signal, and now and then.
+    pub(in crate::train) fn pause(&self, state: &mut State, saved: &mut Instant, differences: &[f64]) -> Result<()> {
+        if self.interrupt.requested() || saved.elapsed() > self.save_every.max(SELDOM) {
+            state.progress.differences = differences.to_vec();
+            Checkpoints::new(self.folder, &self.cell.config_hash).save(state)?;
+            *saved = Instant::now();
+        }
+        self.interrupt.check()
+    }
+
     /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
     /// where a signal came first.
-    pub(super) fn choose_temperature(
-        &self,
-        state: &mut State,
-        fdg: &methods::fdg::Fdg,
-        checkpoints: &Checkpoints,
-    ) -> Result<bool> {
+    pub(super) fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<bool> {
         let config = &self.cell.config;
         let epoch = state.progress.epoch;
         let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
@@ -40,14 +45,9 @@ impl Job<'_> {
         let network = state.network.clone();
         let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
         let known = std::mem::take(&mut state.progress.differences);
-        let (mut saved, save_every) = (Instant::now(), self.save_every.max(SELDOM));
+        let mut saved = Instant::now();
         let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
-            if self.interrupt.requested() || saved.elapsed() > save_every {
-                state.progress.differences = differences.to_vec();
-                checkpoints.save(state)?;
-                saved = Instant::now();
-            }
-            self.interrupt.check()
+            self.pause(state, &mut saved, differences)
         })?;
         state.progress.differences.clear();
         let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {

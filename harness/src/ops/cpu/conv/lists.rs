@@ -116,3 +116,49 @@ pub(super) fn transpose8(mut x: u64) -> u64 {
     t = (x ^ (x >> 28)) & 0x0000_0000_F0F0_F0F0;
     x ^ t ^ (t << 28)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte once, in an order without a pattern.
+    fn spikes(count: usize) -> Vec<u8> {
+        (0..count).map(|i| (i * 167 + 13) as u8).collect()
+    }
+
+    fn fires(spikes: &[u8], at: usize, channel: usize) -> bool {
+        (spikes[at + channel / 8] >> (channel % 8)) & 1 == 1
+    }
+
+    #[test]
+    fn rows_list_each_pixels_channels() {
+        let (spikes, width, stride) = (spikes(3 * 256), 5, 3);
+        let lists = RowLists::build(&spikes, width, stride, 1, 2);
+        assert_eq!(lists.starts.len(), spikes.len() / stride + 1);
+        for pixel in 0..spikes.len() / stride {
+            let listed = &lists.entries[lists.starts[pixel] as usize..lists.starts[pixel + 1] as usize];
+            let base = pixel % width * 16;
+            let expected: Vec<u16> =
+                (0..16).filter(|c| fires(&spikes, pixel * stride + 1, *c)).map(|c| (base + c) as u16).collect();
+            assert_eq!(listed, expected, "pixel {pixel}");
+        }
+    }
+
+    #[test]
+    fn channels_list_their_pixels_places() {
+        // 37 pixels: four whole groups of eight and a rest; places that are no row.
+        let (spikes, bytes) = (spikes(2 * 37), 2);
+        let sources: Vec<usize> = (0..37).map(|p| p * 2).collect();
+        let places: Vec<u16> = (0..37).map(|p| 1000 - 7 * p).collect();
+        let lists = ChannelLists::build(&spikes, bytes, &sources, places.clone());
+        assert_eq!(lists.starts.len(), 17);
+        for channel in 0..16 {
+            let listed = &lists.entries[lists.starts[channel] as usize..lists.starts[channel + 1] as usize];
+            let expected: Vec<u16> =
+                (0..37).filter(|p| fires(&spikes, sources[*p], channel)).map(|p| places[p]).collect();
+            assert_eq!(listed, expected, "channel {channel}");
+        }
+        let none = ChannelLists::build(&spikes, bytes, &[], Vec::new());
+        assert!(none.entries.is_empty() && none.starts == [0; 17]);
+    }
+}
