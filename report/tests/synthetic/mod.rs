@@ -148,7 +148,7 @@ impl Synthetic {
             macs: Some(2.4e5),
             energy_picojoules: Some(2.2e6 + 1e6 * time.unwrap_or(1) as f64),
             parameters: Some(176_000),
-            state_bytes: Some(48_000),
+            state_bytes: spiking.then_some(48_000),
             peak_memory_bytes: Some(90 << 20),
             train_seconds: Some(20.0 * time.unwrap_or(1) as f64 + place),
             numerics: Some("cpu-fake".into()),
