@@ -7,7 +7,7 @@
 V as scripts/bench_peers.sh makes it. Both sides evaluate with the running statistics of their own batch, so that layers fire as in a
 network that was trained, no gradient kept; images a second, medians over rounds. Prints one JSON line.
 """
-import argparse, importlib.util, json, pathlib, shlex, statistics, subprocess, sys, time
+import argparse, importlib.util, json, pathlib, shlex, statistics, subprocess, time
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 for name, default in (("width", 16), ("batch", 64), ("side", 32), ("channels", 3), ("time-steps", 4), ("threads", 2), ("rounds", 5)):

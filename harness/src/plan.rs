@@ -172,6 +172,26 @@ pub fn table(cells: &[Cell]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::config::{Architecture, NetworkConfig, Norm};
+    use methods::lif::{Lif, Reset};
+
+    #[test]
+    fn multiply_accumulates_are_those_counted_by_hand() {
+        let neuron = Lif { tau: 0.25, v_th: 0.5, reset: Reset::Hard, detach_reset: false };
+        let config = NetworkConfig {
+            architecture: Architecture::Resnet18Plain,
+            width: 64,
+            norm: Norm::Bn,
+            neuron,
+            imagenet_stem: false,
+        };
+        let (first, others) = layer_macs(&Layout::new(&config, 3, 10, None), 32);
+        assert_eq!(first, f64::from(3 * 64 * 9 * 32 * 32));
+        // 64 to 64 at 32² four times; each later stage a halving 3×3, three more and a 1×1, the same work in each; the readout.
+        let stage = (64 * 128 * 9 + 3 * 128 * 128 * 9 + 64 * 128) * 16 * 16;
+        assert_eq!(others, f64::from(4 * 64 * 64 * 9 * 32 * 32 + 3 * stage + 512 * 10));
+        assert_eq!(first + others, 555_422_720.0); // the CIFAR ResNet-18
+    }
 
     #[test]
     fn gpu_hours_are_operations_over_the_stated_rate() {

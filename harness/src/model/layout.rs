@@ -301,6 +301,20 @@ mod tests {
     }
 
     #[test]
+    fn neurons_are_those_counted_by_hand() {
+        let neurons = |architecture, size| Layout::new(&config(architecture, 64), 3, 10, None).neurons(size);
+        // Stem and four of 64 at 32², then four each of 128 at 16², 256 at 8², 512 at 4².
+        let plain = 5 * 64 * 32 * 32 + 4 * (128 * 16 * 16 + 256 * 8 * 8 + 512 * 4 * 4);
+        assert_eq!(neurons(Architecture::Resnet18Plain, 32), plain);
+        // Three stem layers at 32², a pool, then the same blocks at half the side.
+        let modified = 3 * 64 * 32 * 32 + 4 * (64 * 16 * 16 + 128 * 8 * 8 + 256 * 4 * 4 + 512 * 2 * 2);
+        assert_eq!(neurons(Architecture::Resnet18, 32), modified);
+        // Odd sides are rounded up: 9, 5, 3, 2.
+        let odd = 5 * 64 * 81 + 4 * (128 * 25 + 256 * 9 + 512 * 4);
+        assert_eq!(neurons(Architecture::Resnet18Plain, 9), odd);
+    }
+
+    #[test]
     fn only_the_second_norm_of_a_block_starts_at_zero_and_only_meeting_branches_are_scaled_down() {
         let layout = Layout::new(&config(Architecture::Resnet18, 8), 3, 10, None);
         for p in &layout.params {

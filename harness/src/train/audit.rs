@@ -62,16 +62,14 @@ pub fn audit(job: &Job<'_>, state: &mut State, fdg: &Fdg, surrogate: &Surrogate)
     let layers = sampled_layers(&network, cell.config.seed);
     let params: Vec<usize> = layers.iter().map(|(param, _)| *param).collect();
     let gradients = probe.surrogate_gradients(&network, &surrogates, &params)?;
-    // The differences of one layer after the other.
-    let (mut known, mut start, mut saved) = (std::mem::take(&mut state.progress.differences), 0, Instant::now());
+    // Differences are kept one layer after the other: those of an earlier attempt, and those taken or taken over by now.
+    let (mut earlier, mut taken) = (std::mem::take(&mut state.progress.differences), Vec::new());
+    let mut saved = Instant::now();
     for (place, (param, indices)) in layers.iter().enumerate() {
-        let of_layer = known.split_off(start.min(known.len()));
-        let (of_layer, later) = of_layer.split_at(indices.len().min(of_layer.len()));
-        let mut pause = |differences: &[f64]| job.pause(state, &mut saved, &[&known, differences].concat());
-        let reference = probe.differences(&network, *param, fdg.epsilon, indices, of_layer.to_vec(), &mut pause)?;
-        known.extend_from_slice(&reference);
-        known.extend_from_slice(later);
-        start += indices.len();
+        let known = earlier.drain(..indices.len().min(earlier.len())).collect();
+        let mut pause = |differences: &[f64]| job.pause(state, &mut saved, &[&taken, differences].concat());
+        let reference = probe.differences(&network, *param, fdg.epsilon, indices, known, &mut pause)?;
+        taken.extend_from_slice(&reference);
         for (surrogate, gradients) in surrogates.iter().zip(&gradients) {
             let ours: Vec<f32> = indices.iter().map(|i| gradients[place][*i]).collect();
             let compared = Compared { param: *param, epoch: epochs, epsilon: fdg.epsilon, reference: &reference };

@@ -13,36 +13,18 @@ fn the_four_data_sets_run_from_their_samples_to_one_report() {
     }
     let data = data.canonicalize().unwrap();
     let folder = tempfile::tempdir().unwrap();
+    let tiny_run = |args: &[&str]| {
+        let mut command = Command::cargo_bin("harness").unwrap();
+        command.current_dir(folder.path()).args(args).arg("--data-dir").arg(&data);
+        command.args("--limit 4 --epochs 1 --width 4 --fdg-batch 1 --seeds 0".split(' ')).assert().success();
+    };
     for suite in ["cifar10", "cifar100", "imagenet", "cifar10-dvs"] {
-        let mut args = vec![
-            "suite",
-            suite,
-            "-f",
-            "method=rectangle",
-            "-f",
-            "architecture=resnet18",
-            "--data-dir",
-            data.to_str().unwrap(),
-        ];
-        args.extend("--limit 4 --epochs 1 --width 4 --fdg-batch 1 --seeds 0".split(' '));
-        Command::cargo_bin("harness").unwrap().current_dir(folder.path()).args(&args).assert().success();
+        tiny_run(&["suite", suite, "-f", "method=rectangle", "-f", "architecture=resnet18"]);
         let rows = std::fs::read_to_string(folder.path().join(format!("results/{suite}/rows.csv"))).unwrap();
         assert!(rows.lines().skip(1).all(|row| row.contains(",done,") && row.contains(suite)), "{rows}");
     }
     // The same through the paper's own suite: one report with all four, and the cells of the others are missing.
-    let mut args = vec![
-        "suite",
-        "paper",
-        "--exact",
-        "-f",
-        "method=rectangle",
-        "-f",
-        "stage=t10",
-        "--data-dir",
-        data.to_str().unwrap(),
-    ];
-    args.extend("--limit 4 --epochs 1 --width 4 --fdg-batch 1 --seeds 0".split(' '));
-    Command::cargo_bin("harness").unwrap().current_dir(folder.path()).args(&args).assert().success();
+    tiny_run(&["suite", "paper", "--exact", "-f", "method=rectangle", "-f", "stage=t10"]);
     let report = std::fs::read_to_string(folder.path().join("results/paper/report/report.md")).unwrap();
     for dataset in ["cifar10", "cifar100", "imagenet", "cifar10-dvs"] {
         assert!(report.contains(dataset), "{dataset}");

@@ -1,18 +1,10 @@
 //! CIFAR files, whole and broken.
 
+use crate::{BATCHES, shared};
 use std::path::{Path, PathBuf};
 
 use harness::data::{DataConfig, Split, open};
 use harness::exit::{Code, code_of};
-
-const BATCHES: [&str; 6] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-    "test_batch.bin",
-];
 
 fn config(dataset: &str) -> DataConfig {
     toml::from_str(&format!("dataset = '{dataset}'\nsplit = 'official'\nsize = 32\naugment = []")).unwrap()
@@ -97,11 +89,8 @@ fn cifar100_takes_the_second_label_byte() {
 
 #[test]
 fn the_shared_cifar100_is_that_of_its_expected_values() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cifar100-subset");
-    if !folder.exists() {
-        println!("the_shared_cifar100_is_that_of_its_expected_values: skipped, no shared data");
-        return;
-    }
+    let test = "the_shared_cifar100_is_that_of_its_expected_values";
+    let Some(folder) = shared(test, "cifar100-subset") else { return };
     let data = open(&config("cifar100"), None, Some(&folder), None).unwrap();
     assert_eq!((data.len(Split::Train), data.len(Split::Test)), (5000, 1000));
     let labels = |split, n| (0..n).map(|i| data.label(split, i)).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 //! CIFAR10-DVS: the folder, the frames, and the cache of frames.
 
+use crate::shared;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -152,11 +153,8 @@ fn an_unwritable_cache_is_exit_74() {
 
 #[test]
 fn the_shared_streams_open_at_48_by_48() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/events/simulated_cifar10dvs_layout");
-    if !root.exists() {
-        println!("the_shared_streams_open_at_48_by_48: skipped, no shared data");
-        return;
-    }
+    let layout = "events/simulated_cifar10dvs_layout";
+    let Some(root) = shared("the_shared_streams_open_at_48_by_48", layout) else { return };
     let config = config(48, "resize = 'nearest'\nper-frame-max = true");
     let data = open(&config, Some(10), Some(&root), None).unwrap();
     assert_eq!((data.len(Split::Train), data.len(Split::Test)), (10, 10));

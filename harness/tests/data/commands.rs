@@ -1,6 +1,6 @@
 //! `data verify|inspect|list|path` by what they print.
 
-use std::path::{Path, PathBuf};
+use crate::{BATCHES, printed, shared};
 
 use harness::data::DatasetName;
 use harness::data::aedat::{self, Event};
@@ -8,43 +8,19 @@ use harness::data::commands::{inspect, list, path, verify};
 use harness::exit::{Code, code_of};
 use sha2::{Digest, Sha256};
 
-const NAMES: [&str; 6] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-    "test_batch.bin",
-];
-
-fn run(command: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> (String, Option<anyhow::Error>) {
-    let mut out = Vec::new();
-    let error = command(&mut out).err();
-    (String::from_utf8(out).unwrap(), error)
-}
-
-fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(path);
-    if !path.exists() {
-        println!("{test}: skipped, {} is absent", path.display());
-        return None;
-    }
-    Some(path)
-}
-
 #[test]
 fn verify_names_each_bad_file_and_passes_the_embedded_set() {
-    let (out, error) = run(|out| verify(DatasetName::SignDigits, None, out));
+    let (out, error) = printed(|out| verify(DatasetName::SignDigits, None, out));
     assert!(error.is_none() && out.contains("2 files are good"), "{out}");
     let dir = tempfile::tempdir().unwrap();
-    for name in NAMES {
+    for name in BATCHES {
         std::fs::write(dir.path().join(name), [7; 3073]).unwrap();
     }
-    let (out, error) = run(|out| verify(DatasetName::Cifar10, Some(dir.path()), out));
+    let (out, error) = printed(|out| verify(DatasetName::Cifar10, Some(dir.path()), out));
     let error = error.unwrap();
     assert_eq!(code_of(&error), Code::Data);
     assert!(error.to_string().contains("6 of 6 files are bad"), "{error}");
-    assert!(NAMES.iter().all(|name| out.contains(name)) && out.contains("the official file 30730000"), "{out}");
+    assert!(BATCHES.iter().all(|name| out.contains(name)) && out.contains("the official file 30730000"), "{out}");
 }
 
 #[test]
@@ -66,7 +42,7 @@ fn verify_reads_every_recording_and_its_sum() {
     let mut other = events;
     other[8] = Event::new(5, 1, 3, true);
     std::fs::write(dir.path().join("ship/cifar10_ship_1.aedat"), aedat::write(&other, &[])).unwrap();
-    let (out, error) = run(|out| verify(DatasetName::Cifar10Dvs, Some(dir.path()), out));
+    let (out, error) = printed(|out| verify(DatasetName::Cifar10Dvs, Some(dir.path()), out));
     assert!(error.unwrap().to_string().contains("9998 of 10000 files are bad"));
     let ship: Vec<&str> = out.lines().filter(|line| line.contains("cifar10_ship_")).take(2).collect();
     assert!(ship[0].contains("cifar10_ship_1.aedat: its SHA-256 is") && ship[1].contains("cifar10_ship_3"), "{ship:?}");
@@ -77,7 +53,7 @@ fn inspect_gives_the_expected_counts_as_json() {
     let test = "inspect_gives_the_expected_counts_as_json";
     let Some(root) = shared(test, "") else { return };
     let json = |path: &str| {
-        let (out, error) = run(|out| inspect(&root.join(path), true, out));
+        let (out, error) = printed(|out| inspect(&root.join(path), true, out));
         assert!(error.is_none() && out.lines().count() == 1, "{error:?}");
         serde_json::from_str::<serde_json::Value>(&out).unwrap()
     };
@@ -104,16 +80,16 @@ fn inspect_gives_the_expected_counts_as_json() {
 fn list_and_path_say_what_is_here() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("imagenet/train")).unwrap();
-    let (out, _) = run(|out| list(Some(dir.path()), true, out));
+    let (out, _) = printed(|out| list(Some(dir.path()), true, out));
     let sets: serde_json::Value = serde_json::from_str(&out).unwrap();
     let here: Vec<_> = sets.as_array().unwrap().iter().map(|set| set["here"].as_str().unwrap_or("-")).collect();
     let imagenet = dir.path().join("imagenet");
     assert_eq!(here, ["embedded", "embedded", "-", "-", imagenet.to_str().unwrap(), "-"]);
-    let (out, _) = run(|out| list(None, false, out));
+    let (out, _) = printed(|out| list(None, false, out));
     assert!(out.contains("cifar10-dvs") && out.contains("8.4 GB") && out.contains("Apache-2.0"), "{out}");
-    let (out, _) = run(|out| path(DatasetName::ImageNet, Some(dir.path()), out));
+    let (out, _) = printed(|out| path(DatasetName::ImageNet, Some(dir.path()), out));
     assert_eq!(out.trim(), imagenet.to_str().unwrap());
-    let (_, error) = run(|out| path(DatasetName::Cifar10Dvs, Some(dir.path()), out));
+    let (_, error) = printed(|out| path(DatasetName::Cifar10Dvs, Some(dir.path()), out));
     assert_eq!(code_of(&error.unwrap()), Code::Data);
 }
 
@@ -129,11 +105,11 @@ fn inspect_refuses_what_it_cannot_read_with_the_reason() {
         ("a.aedat", b"", "is empty"),
     ] {
         std::fs::write(dir.path().join(name), bytes).unwrap();
-        let (out, error) = run(|out| inspect(&dir.path().join(name), true, out));
+        let (out, error) = printed(|out| inspect(&dir.path().join(name), true, out));
         let error = error.unwrap();
         assert!(out.is_empty() && code_of(&error) == Code::Data);
         assert!(error.to_string().contains(expected) && error.to_string().contains(name), "{error}");
     }
-    let (_, error) = run(|out| inspect(&dir.path().join("absent.aedat"), true, out));
+    let (_, error) = printed(|out| inspect(&dir.path().join("absent.aedat"), true, out));
     assert_eq!(code_of(&error.unwrap()), Code::Data);
 }

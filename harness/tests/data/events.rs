@@ -1,6 +1,6 @@
 //! AEDAT 2.0, frames and the simulated camera against real recordings and SpikingJelly's numbers in the shared data.
 
-use std::path::{Path, PathBuf};
+use crate::shared;
 
 use harness::data::frames::Framing;
 use harness::data::simulate::Camera;
@@ -8,16 +8,6 @@ use harness::data::{Integration, aedat};
 use harness::exit::{Code, code_of};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-
-/// A path in the shared data, or `None` (printing the test's name) where it is absent.
-fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(path);
-    if !path.exists() {
-        println!("{test}: skipped, {} is absent", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 #[test]
 fn every_recording_gives_the_expected_counts_frames_and_hashes() {

@@ -1,5 +1,6 @@
 //! Fetching, against a local HTTP server with every fault a real one has.
 
+use crate::{BATCHES, printed};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -118,15 +119,6 @@ fn answer(mut stream: TcpStream, body: &[u8], fault: Fault, seen: &Mutex<Vec<Opt
     }
 }
 
-const NAMES: [&str; 6] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-    "test_batch.bin",
-];
-
 /// A batch file of two records, which does not compress to nothing.
 fn batch(seed: u32) -> Vec<u8> {
     let mut state = seed;
@@ -157,7 +149,7 @@ fn md5(bytes: &[u8]) -> String {
 
 fn cifar_archive() -> Vec<u8> {
     let files: Vec<(String, Vec<u8>)> =
-        (1..).zip(NAMES).map(|(i, name)| (format!("cifar-10-batches-bin/{name}"), batch(i))).collect();
+        (1..).zip(BATCHES).map(|(i, name)| (format!("cifar-10-batches-bin/{name}"), batch(i))).collect();
     tar_gz(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect::<Vec<_>>())
 }
 
@@ -169,7 +161,7 @@ fn entry(archive: &[u8], urls: &[&str]) -> Entry {
         archive.len(),
         md5(archive)
     );
-    for (i, name) in (1..).zip(NAMES) {
+    for (i, name) in (1..).zip(BATCHES) {
         text += &format!("[[dataset.member]]\nfile = '{name}'\nbytes = 6146\nmd5 = '{}'\n", md5(&batch(i)));
     }
     parse(&text).unwrap().remove(0)
@@ -347,30 +339,24 @@ fn imagenet_and_embedded_sets_are_explained() {
     assert!(text(DatasetName::SignDigits).contains("nothing to fetch"));
 }
 
-fn run(command: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> (String, Option<anyhow::Error>) {
-    let mut out = Vec::new();
-    let error = command(&mut out).err();
-    (String::from_utf8(out).unwrap(), error)
-}
-
 #[test]
 fn verify_finds_one_flipped_bit_by_its_checksum() {
     let (archive, here) = (cifar_archive(), Here::new());
     let entry = entry(&archive, &[]);
     std::fs::create_dir(here.folder()).unwrap();
-    (1..).zip(NAMES).for_each(|(i, name)| std::fs::write(here.folder().join(name), batch(i)).unwrap());
-    let (out, error) = run(|out| verify_entry(&entry, Some(&here.folder()), out));
+    (1..).zip(BATCHES).for_each(|(i, name)| std::fs::write(here.folder().join(name), batch(i)).unwrap());
+    let (out, error) = printed(|out| verify_entry(&entry, Some(&here.folder()), out));
     assert!(error.is_none() && out.contains("6 files are good"), "{out}");
     let mut flipped = batch(4);
     flipped[3000] ^= 4;
     std::fs::write(here.folder().join("data_batch_4.bin"), &flipped).unwrap();
-    let (out, error) = run(|out| verify_entry(&entry, Some(&here.folder()), out));
+    let (out, error) = printed(|out| verify_entry(&entry, Some(&here.folder()), out));
     assert_eq!(out.lines().count(), 1);
     assert!(out.contains("data_batch_4.bin: its MD5 is"), "{out}");
     assert_eq!(code_of(&error.unwrap()), Code::Data);
 
     let archive = here.dir.path().join("cifar-10-binary.tar.gz");
     std::fs::write(&archive, &cifar_archive()[1..]).unwrap();
-    let (out, error) = run(|out| verify_entry(&entry, Some(&archive), out));
+    let (out, error) = printed(|out| verify_entry(&entry, Some(&archive), out));
     assert!(error.is_some() && out.contains("cifar-10-binary.tar.gz: it has"), "{out}");
 }

@@ -1,5 +1,6 @@
 //! ImageNet's folders: order, labels, and what is refused.
 
+use crate::shared;
 use std::path::Path;
 
 use harness::data::{Batches, DataConfig, Dataset, Draw, Split, open};
@@ -137,11 +138,8 @@ fn links_are_followed_but_not_in_circles_and_names_must_be_utf8() {
 
 #[test]
 fn the_shared_tiny_images_open_and_augmentation_repeats() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/imagenet/tiny64");
-    if !root.exists() {
-        println!("the_shared_tiny_images_open_and_augmentation_repeats: skipped, no shared data");
-        return;
-    }
+    let test = "the_shared_tiny_images_open_and_augmentation_repeats";
+    let Some(root) = shared(test, "imagenet/tiny64") else { return };
     let data = open(&config(48, ""), None, Some(&root), None).unwrap();
     assert_eq!((data.len(Split::Train), data.len(Split::Test), data.classes()), (1000, 200, 10));
     let draw = |epoch| {

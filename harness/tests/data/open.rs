@@ -1,38 +1,25 @@
 //! Opening data sets, samples and batches: what training relies on.
 
-use std::path::{Path, PathBuf};
+use crate::{data_config, shared};
 use std::sync::Arc;
 use std::time::Instant;
 
 use harness::data::{Batches, DataConfig, Dataset, Draw, Split, open};
 use harness::exit::{Code, code_of};
 
-fn config(toml: &str) -> DataConfig {
-    toml::from_str(toml).unwrap()
-}
-
 fn sign_digits() -> DataConfig {
-    config("dataset = 'sign-digits'\nsplit = 'students'\nsize = 32\naugment = ['crop4', 'flip', 'cutout8']")
+    data_config("dataset = 'sign-digits'\nsplit = 'students'\nsize = 32\naugment = ['crop4', 'flip', 'cutout8']")
 }
 
 fn sign_digits_dvs(limit: usize) -> DataConfig {
-    config(&format!(
+    data_config(&format!(
         "dataset = 'sign-digits-dvs'\nsplit = 'students'\nintegration = 'number'\nsize = 32\nresize = 'average'\n\
          per-frame-max = true\naugment = ['flip', 'roll2']\nlimit = {limit}"
     ))
 }
 
 fn cifar10() -> DataConfig {
-    config("dataset = 'cifar10'\nsplit = 'official'\nsize = 32\naugment = ['crop4', 'flip']")
-}
-
-fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(path);
-    if !path.exists() {
-        println!("{test}: skipped, {} is absent", path.display());
-        return None;
-    }
-    Some(path)
+    data_config("dataset = 'cifar10'\nsplit = 'official'\nsize = 32\naugment = ['crop4', 'flip']")
 }
 
 fn sample(dataset: &dyn Dataset, split: Split, index: usize, draw: Option<Draw>) -> Vec<f32> {
@@ -185,12 +172,13 @@ fn the_whole_simulated_set_takes_well_under_a_minute() {
 fn all_four_sets_of_the_paper_are_found_in_the_shared_samples() {
     let test = "all_four_sets_of_the_paper_are_found_in_the_shared_samples";
     let Some(root) = shared(test, "") else { return };
-    let mut imagenet = config("dataset = 'imagenet'\nsplit = 'official'\nsize = 64\naugment = ['random-resized-crop']");
+    let mut imagenet =
+        data_config("dataset = 'imagenet'\nsplit = 'official'\nsize = 64\naugment = ['random-resized-crop']");
     imagenet.limit = Some(20);
-    let dvs = config(
+    let dvs = data_config(
         "dataset = 'cifar10-dvs'\nsplit = 'last100'\nintegration = 'time'\nsize = 48\nresize = 'nearest'\naugment = []",
     );
-    let cifar100 = config("dataset = 'cifar100'\nsplit = 'official'\nsize = 32\naugment = []\nlimit = 150");
+    let cifar100 = data_config("dataset = 'cifar100'\nsplit = 'official'\nsize = 32\naugment = []\nlimit = 150");
     for (config, train, test) in [(cifar10(), 5000, 1000), (cifar100, 150, 150), (imagenet, 20, 20), (dvs, 10, 10)] {
         let data = open(&config, Some(10), Some(&root), None).unwrap();
         assert_eq!((data.len(Split::Train), data.len(Split::Test)), (train, test), "{}", config.dataset);

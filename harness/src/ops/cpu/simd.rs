@@ -63,7 +63,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_bits(from: *const u8) -> Self::V;
 }
 
-/// For each byte the positions of its set bits, each as those of the two bytes of a u16; then the first again.
+/// For each byte the positions of its set bits, each as those of the two bytes of a u16; then zeros.
 static BITS: [[u8; 16]; 256] = {
     let mut table = [[0; 16]; 256];
     let mut byte = 0;
@@ -359,7 +359,7 @@ pub(super) fn level() -> Level {
     }
 }
 
-/// Heeds `HARNESS_INSTRUCTIONS`: `portable`, `avx2` or `avx512` gives unlike machines the same arithmetic.
+/// Heeds `HARNESS_INSTRUCTIONS`: `portable`, `avx2` or `avx512` gives unlike machines the same kernels.
 ///
 /// # Errors
 /// Exit code 2 for another word, and for instructions that this CPU lacks.
@@ -381,7 +381,9 @@ pub fn limit_by_environment() -> anyhow::Result<()> {
     limit(most);
     if level() != most {
         let best = numerics().trim_start_matches("cpu-");
-        return Err(exit::usage(format!("HARNESS_INSTRUCTIONS asks for what this CPU lacks; it has {best} at best")));
+        return Err(exit::usage(format!(
+            "HARNESS_INSTRUCTIONS asks for what this CPU lacks; set it to {best} or less, or unset it"
+        )));
     }
     Ok(())
 }
