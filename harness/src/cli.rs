@@ -166,6 +166,10 @@ pub struct SuiteArgs {
     /// Which cells.
     #[command(flatten)]
     pub selection: Selection,
+    /// Cells that train at once, each on its share of --threads (results do not depend on it); unless said, as many as
+    /// there are threads and half of the free memory holds, one on a card.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
     /// Lists the cells with parents and work, and ends.
     #[arg(long)]
     pub dry_run: bool,

@@ -49,8 +49,17 @@ impl Default for Environment {
 
 /// The largest resident memory of this process so far, in bytes (Linux).
 pub fn peak_memory_bytes() -> Option<u64> {
-    let kilobytes = field("/proc/self/status", "VmHWM:")?;
-    kilobytes.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kb| kb * 1024)
+    kilobytes("/proc/self/status", "VmHWM:")
+}
+
+/// Memory that programs can still have, in bytes (Linux).
+pub fn available_memory_bytes() -> Option<u64> {
+    kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
+fn kilobytes(path: &str, key: &str) -> Option<u64> {
+    let kilobytes = field(path, key)?;
+    kilobytes.trim_end_matches("kB").trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }
 
 /// Now, as `2026-11-24T06:00:00Z`.

@@ -17,6 +17,7 @@ pub mod ops;
 pub mod parity;
 pub mod plan;
 pub mod progress;
+pub mod queue;
 pub mod rng;
 pub mod row;
 pub mod run;

@@ -128,7 +128,7 @@ fn catch_signals() -> anyhow::Result<Interrupt> {
                 Some(_) => continue,
                 None => first = Some(Instant::now()),
             }
-            seen.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            seen.ask();
             writeln!(std::io::stderr(), "harness: saving, then stopping; a second signal stops at once").ok();
         }
     });

@@ -3,6 +3,7 @@
 use crate::cell::{Cell, in_chain};
 use crate::data::DatasetName;
 use crate::model::layout::Layout;
+use crate::model::memory::StepMemory;
 use crate::ops::conv;
 use report::record::{PlannedCell, RunPlan};
 use serde::Serialize;
@@ -47,6 +48,15 @@ pub fn work(cell: &Cell) -> Work {
     let per_epoch = 3.0 * limit(train) + limit(test) + fdg_passes(cell);
     let parameters = layout.params.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     Work { parameters, forward_macs, training_macs: per_epoch * config.stage.epochs as f64 * forward_macs }
+}
+
+/// Bytes that a cell's training step takes: an estimate.
+pub fn step_memory(cell: &Cell) -> u64 {
+    let (config, data) = (&cell.config, &cell.config.data);
+    let layout = Layout::new(&config.network, channels(data.dataset), data.dataset.classes(), None);
+    let time_steps = config.time_steps.unwrap_or(1);
+    let memory = StepMemory::estimate(&layout, data.size, time_steps, data.dataset.is_event());
+    memory.of(config.micro_batch.unwrap_or(config.batch))
 }
 
 /// Images that the finite-difference gradients of one epoch send through the network: two a weight and image.

@@ -12,14 +12,25 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     done: f64,
     cells: (usize, usize),
+    /// Cells in training: id, number, and what the bar says of them.
+    running: Vec<Running>,
+    /// Whether lines name their cell: several train at once.
+    named: bool,
+}
+
+struct Running {
+    id: String,
+    number: usize,
+    done: f64,
+    position: String,
 }
 
 /// Work units of the bar: integers, fine enough for a second of work on a small machine.
 const MACS_A_UNIT: f64 = 1e8;
 
 impl Progress {
-    /// For the cells that will be trained.
-    pub fn new(cells: &[&Cell]) -> Self {
+    /// For the cells that will be trained, `jobs` at a time.
+    pub fn new(cells: &[&Cell], jobs: usize) -> Self {
         let total: f64 = cells.iter().map(|cell| work(cell).training_macs).sum();
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = "{msg}\n{bar:40} {percent:>3} %  {elapsed} gone, {eta} left";
@@ -32,46 +43,65 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { bar, done: 0.0, cells: (0, cells.len()) }
+        Self { bar, done: 0.0, cells: (0, cells.len()), running: Vec::new(), named: jobs > 1 }
     }
 
     /// A cell starts.
     pub fn start(&mut self, cell: &Cell) {
         self.cells.0 += 1;
-        self.say(&format!("[{}/{}] {}", self.cells.0, self.cells.1, cell.id));
+        let number = self.cells.0;
+        self.running.push(Running { id: cell.id.clone(), number, done: 0.0, position: String::new() });
+        self.say(&format!("[{number}/{}] {}", self.cells.1, cell.id));
     }
 
     /// A step of `cell` is done.
     pub fn tick(&mut self, cell: &Cell, tick: &Tick<'_>) {
         let share = tick.steps.0 as f64 / tick.steps.1 as f64;
         if let Some(bar) = &self.bar {
-            bar.set_position(((self.done + share * work(cell).training_macs) / MACS_A_UNIT) as u64);
             let (epoch, epochs) = (tick.epoch + 1, cell.config.stage.epochs);
-            let position = format!("epoch {}/{epochs}, loss {:.4}", epoch.min(epochs), tick.loss);
-            bar.set_message(format!("[{}/{}] {}  {position}", self.cells.0, self.cells.1, cell.id));
+            if let Some(running) = self.running.iter_mut().find(|running| running.id == cell.id) {
+                running.done = share * work(cell).training_macs;
+                running.position = format!("epoch {}/{epochs}, loss {:.4}", epoch.min(epochs), tick.loss);
+            }
+            let done = self.done + self.running.iter().map(|running| running.done).sum::<f64>();
+            bar.set_position((done / MACS_A_UNIT) as u64);
+            let line = |r: &Running| format!("[{}/{}] {}  {}", r.number, self.cells.1, r.id, r.position);
+            bar.set_message(self.running.iter().map(line).collect::<Vec<_>>().join("\n"));
         }
-        if let Some(point) = tick.finished_epoch {
+        if let Some(point) = tick.finished_epoch
+            && self.bar.is_none()
+        {
             let percent = |share: Option<f64>| share.map_or("-".into(), |s| format!("{:.1} %", 100.0 * s));
             let temperature = point.temperature.map_or(String::new(), |b| format!(", b {b:.1}"));
-            let line = format!(
-                "  epoch {}/{}: loss {:.4}, train {}, test {}{temperature}, {:.1} s",
-                point.epoch + 1,
-                cell.config.stage.epochs,
-                point.train_loss.unwrap_or(f64::NAN),
-                percent(point.train_top1),
-                percent(point.test_top1),
-                point.seconds.unwrap_or(f64::NAN)
+            self.say_of(
+                cell,
+                &format!(
+                    "epoch {}/{}: loss {:.4}, train {}, test {}{temperature}, {:.1} s",
+                    point.epoch + 1,
+                    cell.config.stage.epochs,
+                    point.train_loss.unwrap_or(f64::NAN),
+                    percent(point.train_top1),
+                    percent(point.test_top1),
+                    point.seconds.unwrap_or(f64::NAN)
+                ),
             );
-            if self.bar.is_none() {
-                self.say(&line);
-            }
         }
     }
 
     /// A cell ended.
     pub fn finish(&mut self, cell: &Cell, outcome: &str) {
         self.done += work(cell).training_macs;
-        self.say(&format!("  {outcome}"));
+        self.running.retain(|running| running.id != cell.id);
+        self.say_of(cell, outcome);
+    }
+
+    /// An indented line on a cell in training.
+    fn say_of(&self, cell: &Cell, line: &str) {
+        if self.named {
+            self.say(&format!("  {line}  ({})", cell.id));
+        } else {
+            self.say(&format!("  {line}"));
+        }
     }
 
     /// A line for people, above the bar.

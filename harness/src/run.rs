@@ -7,6 +7,7 @@ use crate::environment::utc_now;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
 use crate::progress::Progress;
+use crate::queue::Queue;
 use crate::row::{add_audit, failed, finished, row};
 use crate::store::Store;
 use crate::train::state::Checkpoints;
@@ -14,9 +15,9 @@ use crate::train::trainer::{Ended, Interrupt, Job};
 use anyhow::{Context, Result};
 use report::record::{RunPlan, Status};
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Work lost to a kill, at most; `HARNESS_SAVE_SECONDS` overrides it for tests.
@@ -44,6 +45,8 @@ pub struct Request {
     pub device: Device,
     /// Whether this process renews what is derived from the results.
     pub rows: Rows,
+    /// Cells that train at the same time, each with its share of the threads.
+    pub jobs: usize,
     /// Set by a signal.
     pub interrupt: Interrupt,
 }
@@ -85,7 +88,7 @@ impl Outcome {
 }
 
 /// Trains what is not done yet, in order, parents before children. One cell's failure does not stop the others.
-pub fn run(request: &mut Request) -> Result<Outcome> {
+pub fn run(request: &Request) -> Result<Outcome> {
     let store = Store::open(&request.out)?;
     let now = request.rows == Rows::Now;
     if now {
@@ -94,25 +97,87 @@ pub fn run(request: &mut Request) -> Result<Outcome> {
     if request.fresh {
         request.cells.iter().try_for_each(|cell| forget(cell, &store))?;
     }
-    let mut outcome = Outcome::default();
-    let mut datasets = Datasets::default();
     if now || store.plan().is_err() {
         store.write_plan(&request.plan)?;
     }
-    let todo: Vec<Cell> = request.cells.clone();
-    let pending: Vec<&Cell> = todo.iter().filter(|cell| !matches!(store.status(&cell.id), Ok(Some(_)))).collect();
-    let mut progress = Progress::new(&pending);
-    for cell in &todo {
-        request.interrupt.check()?;
-        if one(cell, request, &store, &mut datasets, &mut progress, &mut outcome)? && now {
-            store.rebuild_csv(&request.plan)?;
-        }
-    }
+    let pending =
+        request.cells.iter().filter(|cell| !matches!(store.status(&cell.id), Ok(Some(_)))).collect::<Vec<_>>();
+    let jobs = request.jobs.clamp(1, pending.len().max(1));
+    let run = Run {
+        request,
+        store: &store,
+        queue: Queue::new(request.cells.clone()),
+        plan: Mutex::new(request.plan.clone()),
+        datasets: Mutex::default(),
+        progress: Mutex::new(Progress::new(&pending, jobs)),
+        outcome: Mutex::default(),
+    };
+    run.on_workers(jobs)?;
+    let (plan, outcome) = (run.plan, run.outcome);
     if now {
-        store.write_plan(&request.plan)?;
-        store.rebuild_csv(&request.plan)?;
+        let plan = plan.into_inner().unwrap_or_else(PoisonError::into_inner);
+        store.write_plan(&plan)?;
+        store.rebuild_csv(&plan)?;
     }
-    Ok(outcome)
+    Ok(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What the workers share.
+struct Run<'a> {
+    request: &'a Request,
+    store: &'a Store,
+    queue: Queue,
+    plan: Mutex<RunPlan>,
+    datasets: Mutex<Datasets>,
+    progress: Mutex<Progress>,
+    outcome: Mutex<Outcome>,
+}
+
+/// Nothing that a panic could leave half done is behind these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Run<'_> {
+    fn on_workers(&self, jobs: usize) -> Result<()> {
+        if jobs == 1 {
+            return self.work();
+        }
+        let threads = (rayon::current_num_threads() / jobs).max(1);
+        let pool = || rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pools = (0..jobs).map(|_| pool()).collect::<Result<Vec<_>, _>>().context("starting the workers")?;
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = pools.iter().map(|pool| scope.spawn(|| pool.install(|| self.work()))).collect();
+            let ended = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            let mut errors: Vec<_> = ended.filter_map(Result::err).collect();
+            // The one that stopped the others.
+            errors.sort_by_key(|error| exit::code_of(error) == Code::Resumable);
+            errors.into_iter().next().map_or(Ok(()), Err)
+        })
+    }
+
+    /// One worker: cell after cell.
+    fn work(&self) -> Result<()> {
+        while let Some(cell) = self.queue.next() {
+            let ended = self.request.interrupt.check().and_then(|()| guarded(|| self.next(&cell)));
+            self.queue.ended(&cell);
+            if ended.is_err() {
+                // The others save what they have and stop too.
+                self.queue.stop();
+                self.request.interrupt.ask();
+            }
+            ended?;
+        }
+        Ok(())
+    }
+
+    fn next(&self, cell: &Cell) -> Result<()> {
+        if self.one(cell)? && self.request.rows == Rows::Now {
+            let plan = locked(&self.plan).clone();
+            self.store.rebuild_csv(&plan)?;
+        }
+        Ok(())
+    }
 }
 
 /// For `--fresh`: not what another process is computing.
@@ -127,122 +192,120 @@ fn forget(cell: &Cell, store: &Store) -> Result<()> {
 }
 
 /// Whether nothing is to be computed of a cell.
-fn settled(cell: &Cell, retry: bool, store: &Store, outcome: &mut Outcome) -> Result<bool> {
+fn settled(cell: &Cell, retry: bool, store: &Store, outcome: &Mutex<Outcome>) -> Result<bool> {
     match store.status(&cell.id)? {
         Some(Status::Done) => {
-            outcome.kept += 1;
+            locked(outcome).kept += 1;
             // Left where a process was killed just after its commit.
             Checkpoints::new(&store.cell_folder(&cell.id), &cell.config_hash).forget()?;
         }
-        Some(Status::Failed | Status::Diverged) if !retry => outcome.failed += 1,
+        Some(Status::Failed | Status::Diverged) if !retry => locked(outcome).failed += 1,
         _ => return Ok(false),
     }
     Ok(true)
 }
 
-/// One cell, under its lock from the first look to the commit; whether a result was committed.
-fn one(
-    cell: &Cell,
-    request: &mut Request,
-    store: &Store,
-    datasets: &mut Datasets,
-    progress: &mut Progress,
-    outcome: &mut Outcome,
-) -> Result<bool> {
-    if settled(cell, request.retry, store, outcome)? {
-        return Ok(false);
-    }
-    let Some(lock) = store.lock(cell)? else {
-        outcome.busy += 1;
-        progress.say(&format!("{} is held by another process; left to it", cell.id));
-        return Ok(false);
-    };
-    // Once more: another process may have finished it before this one had the lock.
-    if settled(cell, request.retry, store, outcome)? {
-        return Ok(false);
-    }
-    if store.status(&cell.id)?.is_some() {
-        store.forget(&cell.id, &lock)?;
-    }
-    progress.start(cell);
-    let started = utc_now();
-    let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
-    let dataset = match datasets.open(cell, request.data_dir.as_deref(), store) {
-        Ok(dataset) => dataset,
-        Err(error) => {
-            let reason = format!("{error:#}");
-            progress.finish(cell, &format!("missing: {reason}"));
-            for planned in request.plan.cells.iter_mut().filter(|planned| planned.cell_id == cell.id) {
-                planned.missing = Some(reason.clone());
-            }
-            outcome.missing += 1;
+impl Run<'_> {
+    /// One cell, under its lock from the first look to the commit; whether a result was committed.
+    fn one(&self, cell: &Cell) -> Result<bool> {
+        let Self { request, store, outcome, .. } = self;
+        let (request, store) = (*request, *store);
+        let progress = || locked(&self.progress);
+        if settled(cell, request.retry, store, outcome)? {
             return Ok(false);
         }
-    };
-    let parent = match parent_weights(cell, store) {
-        Ok(parent) => parent,
-        Err(Inheritance::Later) => {
-            progress.finish(cell, "waits for its parent, which is not done");
-            outcome.busy += 1;
+        let Some(lock) = store.lock(cell)? else {
+            locked(outcome).busy += 1;
+            progress().say(&format!("{} is held by another process; left to it", cell.id));
+            return Ok(false);
+        };
+        // Once more: another process may have finished it before this one had the lock.
+        if settled(cell, request.retry, store, outcome)? {
             return Ok(false);
         }
-        Err(Inheritance::Never(reason)) => {
-            progress.finish(cell, &reason);
-            outcome.failed += 1;
-            store.commit(&cell.id, &failed(row(Status::Failed, Some(reason))))?;
-            return Ok(true);
+        if store.status(&cell.id)?.is_some() {
+            store.forget(&cell.id, &lock)?;
         }
-    };
-    let folder = store.cell_folder(&cell.id);
-    let save_every = std::env::var("HARNESS_SAVE_SECONDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .map_or(SAVE_EVERY, Duration::from_secs_f64);
-    let (device, interrupt) = (&request.device, &request.interrupt);
-    let audit = request.audit;
-    let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, audit, save_every, interrupt };
-    let ended = guarded(|| job.run(&mut |tick| progress.tick(cell, tick)));
-    let result = match ended {
-        Ok(Ended::Interrupted) => {
-            return Err(exit::failure(
-                Code::Resumable,
-                "stopped by a signal; saved. The same command goes on from here",
-            ));
-        }
-        Ok(Ended::Finished(mut state, evaluation)) => {
-            let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
-            if request.audit {
-                add_audit(&job, &mut state, &mut result)?;
+        progress().start(cell);
+        let started = utc_now();
+        let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
+        let dataset = match locked(&self.datasets).open(cell, request.data_dir.as_deref(), store) {
+            Ok(dataset) => dataset,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                progress().finish(cell, &format!("missing: {reason}"));
+                for planned in locked(&self.plan).cells.iter_mut().filter(|planned| planned.cell_id == cell.id) {
+                    planned.missing = Some(reason.clone());
+                }
+                locked(outcome).missing += 1;
+                return Ok(false);
             }
-            // The checkpoints go last: a kill anywhere here costs the evaluation, not the training or the audit.
-            let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
-            if !store.holds(&cell.id, &result)? {
-                checkpoints.finish(&state)?;
-                store.commit(&cell.id, &result)?;
+        };
+        let parent = match parent_weights(cell, store) {
+            Ok(parent) => parent,
+            Err(Inheritance::Later) => {
+                progress().finish(cell, "waits for its parent, which is not done");
+                locked(outcome).busy += 1;
+                return Ok(false);
             }
-            checkpoints.forget()?;
-            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
-            outcome.trained += 1;
-            return Ok(true);
-        }
-        Ok(Ended::Diverged(state, message)) => {
-            progress.finish(cell, &format!("diverged: {message}"));
-            outcome.failed += 1;
-            let mut result = failed(row(Status::Diverged, Some(message)));
-            result.curves = state.curves;
-            result.fdg = state.fdg;
-            result.fidelity = state.fidelity;
-            result
-        }
-        Err(error) if exit::code_of(&error) == Code::Io => return Err(error),
-        Err(error) => {
-            progress.finish(cell, &format!("failed: {error:#}"));
-            outcome.failed += 1;
-            failed(row(Status::Failed, Some(format!("{error:#}"))))
-        }
-    };
-    store.commit(&cell.id, &result)?;
-    Ok(true)
+            Err(Inheritance::Never(reason)) => {
+                progress().finish(cell, &reason);
+                locked(outcome).failed += 1;
+                store.commit(&cell.id, &failed(row(Status::Failed, Some(reason))))?;
+                return Ok(true);
+            }
+        };
+        let folder = store.cell_folder(&cell.id);
+        let save_every = std::env::var("HARNESS_SAVE_SECONDS")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .map_or(SAVE_EVERY, Duration::from_secs_f64);
+        let (device, interrupt) = (&request.device, &request.interrupt);
+        let audit = request.audit;
+        let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, audit, save_every, interrupt };
+        let ended = guarded(|| job.run(&mut |tick| progress().tick(cell, tick)));
+        let result = match ended {
+            Ok(Ended::Interrupted) => {
+                return Err(exit::failure(
+                    Code::Resumable,
+                    "stopped by a signal; saved. The same command goes on from here",
+                ));
+            }
+            Ok(Ended::Finished(mut state, evaluation)) => {
+                let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
+                if request.audit {
+                    add_audit(&job, &mut state, &mut result)?;
+                }
+                // The checkpoints go last: a kill anywhere here costs the evaluation, not the training or the audit.
+                let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
+                if !store.holds(&cell.id, &result)? {
+                    checkpoints.finish(&state)?;
+                    store.commit(&cell.id, &result)?;
+                }
+                checkpoints.forget()?;
+                progress().finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
+                locked(outcome).trained += 1;
+                return Ok(true);
+            }
+            Ok(Ended::Diverged(state, message)) => {
+                progress().finish(cell, &format!("diverged: {message}"));
+                locked(outcome).failed += 1;
+                let mut result = failed(row(Status::Diverged, Some(message)));
+                result.curves = state.curves;
+                result.fdg = state.fdg;
+                result.fidelity = state.fidelity;
+                result
+            }
+            Err(error) if exit::code_of(&error) == Code::Io => return Err(error),
+            Err(error) => {
+                progress().finish(cell, &format!("failed: {error:#}"));
+                locked(outcome).failed += 1;
+                failed(row(Status::Failed, Some(format!("{error:#}"))))
+            }
+        };
+        store.commit(&cell.id, &result)?;
+        Ok(true)
+    }
 }
 
 /// Runs `f`; a panic inside is one cell's failure, with its message.

@@ -52,13 +52,12 @@ const IMAGES: usize = 8;
 const FEW_IMAGES: usize = 2;
 const HEAVY_MACS: f64 = 5e9;
 
-/// Measures in a process of its own, whose peak memory is the cell's.
-pub fn in_own_process(config: &CellConfig) -> Result<Rates> {
+/// Measures on `threads` in a process of its own, whose peak memory is the cell's.
+pub fn in_own_process(config: &CellConfig, threads: usize) -> Result<Rates> {
     let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
     std::fs::write(file.path(), toml::to_string(config)?)?;
-    let threads = rayon::current_num_threads().to_string();
     let mut command = Command::new(std::env::current_exe()?);
-    let output = command.args(["--threads", &threads, "bench", "cell"]).arg(file.path()).output()?;
+    let output = command.args(["--threads", &threads.to_string(), "bench", "cell"]).arg(file.path()).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(exit::failure(

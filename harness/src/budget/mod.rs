@@ -23,6 +23,13 @@ pub struct Price {
     pub memory_bytes: Option<f64>,
 }
 
+impl Price {
+    /// Its share of the clock where `jobs` cells train at once.
+    fn shared(self, jobs: usize) -> Self {
+        Self { seconds: self.seconds / jobs as f64, ..self }
+    }
+}
+
 /// A cell of the plan, in the order in which it should run.
 #[derive(Debug)]
 pub struct Priced<'a> {
@@ -44,16 +51,26 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
-/// Prices the cells, orders them and marks what fits; says so. The cells that fit, in that order.
-pub fn plan(suite: &Suite, cells: &[Cell], store: Option<&Store>, budget: Duration) -> Result<Vec<Cell>> {
+/// Prices the cells, `jobs` of which train at once, orders them and marks what fits; says so. The cells that fit, in that
+/// order.
+pub fn plan(
+    suite: &Suite,
+    cells: &[Cell],
+    store: Option<&Store>,
+    budget: Duration,
+    jobs: usize,
+) -> Result<Vec<Cell>> {
     let mut left = Vec::new();
     for cell in cells {
         let status = store.map(|store| store.status(&cell.id)).transpose()?.flatten();
         left.push(status != Some(Status::Done));
     }
     let wanted: Vec<&Cell> = cells.iter().zip(&left).filter(|(_, left)| **left).map(|(cell, _)| cell).collect();
-    let rates = calibrate(&wanted)?;
-    let price = |(cell, left): (&Cell, &bool)| if *left { price(cell, &rates[&key(cell)]) } else { Price::default() };
+    let rates = calibrate(&wanted, (rayon::current_num_threads() / jobs).max(1))?;
+    let price = |(cell, left): (&Cell, &bool)| match *left {
+        true => price(cell, &rates[&key(cell)]).shared(jobs),
+        false => Price::default(),
+    };
     let prices: Vec<Price> = cells.iter().zip(&left).map(price).collect();
     let priced = choose(suite, cells, &prices, budget.as_secs_f64());
     print!("{}", shown(&priced, budget));
@@ -80,8 +97,8 @@ fn key(cell: &Cell) -> String {
     )
 }
 
-/// One measurement a key, at its smallest T; of a cell with FDG, where one has it.
-fn calibrate(cells: &[&Cell]) -> Result<HashMap<String, Rates>> {
+/// One measurement a key, on that many threads, at its smallest T; of a cell with FDG, where one has it.
+fn calibrate(cells: &[&Cell], threads: usize) -> Result<HashMap<String, Rates>> {
     let mut rates: HashMap<String, Rates> = HashMap::new();
     for cell in cells {
         let key = key(cell);
@@ -91,7 +108,7 @@ fn calibrate(cells: &[&Cell]) -> Result<HashMap<String, Rates>> {
         let alike = cells.iter().filter(|other| self::key(other) == key);
         let Some(chosen) = alike.min_by_key(|c| (c.config.fdg.is_none(), c.config.time_steps)) else { continue };
         eprintln!("calibrating: {key}, T = {}", chosen.config.time_steps.unwrap_or(1));
-        rates.insert(key, measure::in_own_process(&chosen.config)?);
+        rates.insert(key, measure::in_own_process(&chosen.config, threads)?);
     }
     Ok(rates)
 }

@@ -57,7 +57,7 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
     for attempt in ["first", "second"] {
         eprintln!("{attempt} time:");
         let folder = tempfile::tempdir()?;
-        let mut request = Request {
+        let request = Request {
             suite: suite.name.clone(),
             plan: plan::run_plan(&suite, &cells, "harness repro-check"),
             cells: cells.clone(),
@@ -68,9 +68,10 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             audit: false,
             device: device.clone(),
             rows: Rows::Now,
+            jobs: 1,
             interrupt: interrupt.clone(),
         };
-        let outcome = run::run(&mut request)?;
+        let outcome = run::run(&request)?;
         if let Some(code) = outcome.code() {
             return Err(exit::failure(code, "the cell could not be trained; nothing to compare"));
         }

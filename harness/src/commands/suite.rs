@@ -6,6 +6,7 @@ use crate::cell::{self, Cell, Filter, Overrides};
 use crate::cli::{Device, Launcher, Selection, SuiteArgs};
 use crate::data;
 use crate::device;
+use crate::environment::available_memory_bytes;
 use crate::exit;
 use crate::plan;
 use crate::run::{self, Request, Rows};
@@ -41,10 +42,11 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     let all = cell::cells(&suite, &overrides(&args.selection), &device::class(&device, args.precision))?;
     let mut selected = select(all.clone(), &args.selection)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
+    let jobs = jobs(args, &selected, device.is_cuda());
     if let Some(budget) = args.budget {
-        selected = budget::plan(&suite, &selected, Store::existing(&out).ok().as_ref(), budget)?;
+        selected = budget::plan(&suite, &selected, Store::existing(&out).ok().as_ref(), budget, jobs)?;
     }
-    let mut request = Request {
+    let request = Request {
         suite: suite.name.clone(),
         plan: plan::run_plan(&suite, &all, &this_command()),
         cells: selected,
@@ -54,10 +56,11 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         retry: args.retry,
         audit: suite.audit,
         device,
+        jobs,
         rows: if args.no_report { Rows::Later } else { Rows::Now },
         interrupt,
     };
-    let outcome = run::run(&mut request)?;
+    let outcome = run::run(&request)?;
     if !args.no_report {
         let rendered = report::render(&out)?;
         println!("{}", rendered.summary);
@@ -129,7 +132,8 @@ fn dry_run(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
     print!("{}", plan::table(&cells));
     if let Some(budget) = args.budget {
         let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
-        budget::plan(suite, &cells, Store::existing(&out).ok().as_ref(), budget)?;
+        let jobs = jobs(args, &cells, precision.starts_with("cuda"));
+        budget::plan(suite, &cells, Store::existing(&out).ok().as_ref(), budget, jobs)?;
     }
     if let Some(name) = fallback(suite, args, precision.starts_with("cuda"))?.map(|suite| suite.name) {
         println!("Nothing was run. Without --dry-run, `{name}` would run here instead, as said above.");
@@ -137,6 +141,18 @@ fn dry_run(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
         println!("Nothing was run.");
     }
     Ok(())
+}
+
+/// Cells that train at once: as many as asked for, or a thread each while half of the free memory holds them. A small
+/// network on one thread wastes less than on all of them, and results do not depend on it.
+fn jobs(args: &SuiteArgs, cells: &[Cell], card: bool) -> usize {
+    let threads = rayon::current_num_threads();
+    let auto = || {
+        let most = cells.iter().map(|cell| plan::step_memory(cell)).max().unwrap_or(0).max(1);
+        let room = available_memory_bytes().map_or(1, |free| (free / 2 / most) as usize);
+        if card { 1 } else { threads.min(room) }
+    };
+    args.jobs.map_or_else(auto, |jobs| jobs as usize).max(1)
 }
 
 /// The command line's changes to a suite.

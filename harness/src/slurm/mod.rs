@@ -286,7 +286,7 @@ impl Submission {
     }
 }
 
-/// The words after the program's name with which a task trains: all that makes the cells what they are.
+/// The words after the program's name with which a task trains: all that makes the cells what they are, and `--jobs`.
 fn train(suite: &Suite, args: &SuiteArgs, device: Device, out: &Path) -> Result<Vec<String>> {
     let selection = &args.selection;
     // The jobs need not start in this folder.
@@ -313,6 +313,7 @@ fn train(suite: &Suite, args: &SuiteArgs, device: Device, out: &Path) -> Result<
         ("--limit", selection.limit),
         ("--width", selection.width),
         ("--fdg-batch", selection.fdg_batch),
+        ("--jobs", args.jobs),
     ];
     words.extend(numbers.into_iter().filter_map(|(flag, n)| Some([flag.to_string(), n?.to_string()])).flatten());
     Ok(words)

@@ -34,6 +34,11 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed) > 0
     }
 
+    /// As a signal would.
+    pub fn ask(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// An error (exit 75) once a signal came: for work that is short enough to be done again.
     pub fn check(&self) -> Result<()> {
         if self.requested() {

@@ -29,7 +29,7 @@ first = { epochs = 40, lr = 0.05, weight-decay = 0.0001 }
 "#;
 
 fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
-    let mut request = Request {
+    let request = Request {
         suite: suite.name.clone(),
         plan: plan::run_plan(suite, &cells, "harness suite gate"),
         cells,
@@ -40,9 +40,10 @@ fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
         audit: false,
         device: candle_core::Device::Cpu,
         rows: Rows::Now,
+        jobs: 1,
         interrupt: Interrupt::default(),
     };
-    assert_eq!(run::run(&mut request).unwrap().trained, 1);
+    assert_eq!(run::run(&request).unwrap().trained, 1);
 }
 
 #[test]

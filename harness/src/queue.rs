@@ -1,0 +1,119 @@
+//! Cells that several workers share: each takes the first one whose parent is not still to come.
+
+use crate::cell::Cell;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Cells that wait, in order, and those that are being trained.
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Cell>,
+    running: HashSet<String>,
+}
+
+impl Queue {
+    /// Of cells in the order in which they should start, parents before children.
+    pub fn new(cells: Vec<Cell>) -> Self {
+        Self { state: Mutex::new(State { waiting: cells.into(), ..State::default() }), changed: Condvar::new() }
+    }
+
+    /// The next cell, once there is one whose parent has ended, however it did; `None` once none waits.
+    pub fn next(&self) -> Option<Cell> {
+        let mut state = self.lock();
+        loop {
+            if let Some(cell) = state.take() {
+                state.running.insert(cell.id.clone());
+                return Some(cell);
+            }
+            if state.waiting.is_empty() {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A cell from [`Queue::next`] has ended.
+    pub fn ended(&self, cell: &Cell) {
+        self.lock().running.remove(&cell.id);
+        self.changed.notify_all();
+    }
+
+    /// Hands out no further cell.
+    pub fn stop(&self) {
+        self.lock().waiting.clear();
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<Cell> {
+        let mut ahead: HashSet<&str> = self.running.iter().map(String::as_str).collect();
+        let mut free = None;
+        for (i, cell) in self.waiting.iter().enumerate() {
+            if cell.config.parent_cell.as_deref().is_none_or(|parent| !ahead.contains(parent)) {
+                free = Some(i);
+                break;
+            }
+            ahead.insert(&cell.id);
+        }
+        self.waiting.remove(free?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{Overrides, cells};
+    use crate::suite::Suite;
+    use std::time::Duration;
+
+    /// An ANN, then t3 and its child t2 for two arms.
+    fn chains() -> Vec<Cell> {
+        let mut suite = Suite::parse(include_str!("../../suites/smoke.toml")).unwrap();
+        suite.experiments.truncate(1);
+        suite.experiments[0].methods = ["dspike", "rectangle"].map(String::from).to_vec();
+        cells(&suite, &Overrides::default(), "cpu-f32").unwrap()
+    }
+
+    #[test]
+    fn a_child_waits_for_its_parent_and_lets_others_pass() {
+        let cells = chains();
+        let queue = Queue::new(cells.clone());
+        let ann = queue.next().unwrap();
+        assert_eq!(ann.id, cells[0].id);
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| queue.next().unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!worker.is_finished(), "every other cell descends from the one in training");
+            queue.ended(&ann);
+            let first = worker.join().unwrap();
+            let second = queue.next().unwrap();
+            for (cell, arm) in [(&first, "dspike"), (&second, "rectangle")] {
+                assert_eq!((cell.method_name(), cell.stage.as_str()), (arm, "t3"));
+            }
+            queue.ended(&second);
+            let third = queue.next().unwrap();
+            assert_eq!((third.method_name(), third.stage.as_str()), ("rectangle", "t2"));
+            queue.stop();
+            assert!(queue.next().is_none());
+        });
+    }
+
+    #[test]
+    fn a_parent_that_is_not_queued_keeps_nobody() {
+        let child = chains().pop().unwrap();
+        assert!(child.config.parent_cell.is_some());
+        let queue = Queue::new(vec![child.clone()]);
+        assert_eq!(queue.next().unwrap().id, child.id);
+        assert!(queue.next().is_none());
+    }
+}
