@@ -159,3 +159,26 @@ fn file_name(bytes: &[u8]) -> &OsStr {
 fn file_name(bytes: &[u8]) -> &OsStr {
     OsStr::new(std::str::from_utf8(bytes).unwrap_or("not-utf-8"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_committed_checkpoint_is_whole_and_no_flipped_byte_of_it_passes_for_another_state() {
+        for bytes in [
+            &include_bytes!("../../fuzz/corpus/checkpoint/whole")[..],
+            include_bytes!("../../fuzz/corpus/checkpoint/whole-curves"),
+        ] {
+            let whole = State::parse(bytes, network(), Some("0")).unwrap();
+            for (at, mask) in (0..bytes.len()).flat_map(|at| [1, 2, 0x80, 0xff].map(|mask| (at, mask))) {
+                let mut flipped = bytes.to_vec();
+                flipped[at] ^= mask;
+                if let Ok(state) = State::parse(&flipped, network(), None) {
+                    assert_eq!(state.progress, whole.progress, "byte {at} ^ {mask:#04x}");
+                    assert_eq!(format!("{:?}", state.network.running), format!("{:?}", whole.network.running));
+                }
+            }
+        }
+    }
+}
