@@ -14,6 +14,7 @@ use crate::train::State;
 use methods::lif::{Lif, Reset};
 use report::published::Published;
 use report::record::{CurvePoint, Record, read_each_of};
+use safetensors::SafeTensors;
 use std::ffi::OsStr;
 use std::io::Cursor;
 use std::path::Path;
@@ -40,11 +41,13 @@ pub fn aedat(bytes: &[u8]) {
     let Ok(recording) = aedat::read(bytes, "fuzz.aedat") else { return };
     let again = aedat::read(&aedat::write(&recording.events, &[]), "again.aedat").expect("what is written is read");
     assert_eq!(again.events, recording.events);
-    for integration in [Integration::Number, Integration::Time] {
-        let framing = Framing { time_steps: 3, integration, size: 32, resize: Some(Resize::Average) };
-        if let Ok(frames) = framing.build(&recording.events, "fuzz.aedat") {
-            assert_eq!(frames.len(), framing.stored_len());
-        }
+    // One framing a recording, for speed; its number of events chooses.
+    let n = recording.events.len();
+    let integration = [Integration::Number, Integration::Time][n % 2];
+    let (size, resize) = [(32, Some(Resize::Average)), (48, Some(Resize::Nearest)), (128, None)][n / 2 % 3];
+    let framing = Framing { time_steps: 1 + n / 6 % 3, integration, size, resize };
+    if let Ok(frames) = framing.build(&recording.events, "fuzz.aedat") {
+        assert_eq!(frames.len(), framing.stored_len());
     }
 }
 
@@ -79,27 +82,36 @@ pub fn rows(bytes: &[u8]) {
     let _ = read_each_of(Cursor::new(bytes), Path::new("curves.csv"), |_: CurvePoint| Ok(()));
 }
 
-/// The smallest network with every kind of tensor.
+/// A network of one parameter and one norm, so that a checkpoint of it is short.
 fn network() -> Network {
     static NETWORK: OnceLock<Network> = OnceLock::new();
     let make = || {
         let neuron = Lif { tau: 0.25, v_th: 0.5, reset: Reset::Hard, detach_reset: false };
         let architecture = Architecture::Resnet18Plain;
         let config = NetworkConfig { architecture, width: 1, norm: Norm::Bn, neuron, imagenet_stem: false };
-        Network::new(&config, Neuron::Lif(neuron), 3, 10, 0).expect("a network of width 1")
+        let mut network = Network::new(&config, Neuron::Lif(neuron), 3, 10, 0).expect("a network of width 1");
+        network.layout.layers.clear();
+        network.layout.params.drain(..network.params.len() - 1);
+        network.params.drain(..network.params.len() - 1);
+        network.layout.running.truncate(1);
+        network.running.truncate(1);
+        network
     };
     NETWORK.get_or_init(make).clone()
 }
 
-/// A checkpoint and a reference dump.
+/// A checkpoint, with its checksum and (what mutations would else never reach) without; a reference dump.
 pub fn checkpoint(bytes: &[u8]) {
     let _ = State::parse(bytes, network(), None);
     let _ = Dump::parse(bytes);
+    let Ok(tensors) = SafeTensors::deserialize(bytes) else { return };
+    let progress = SafeTensors::read_metadata(bytes).ok().and_then(|(_, m)| m.metadata().clone()?.remove("progress"));
+    let _ = State::fill(network(), &tensors, &progress.unwrap_or_default());
 }
 
 /// An archive: the first byte chooses the format.
 pub fn archive(bytes: &[u8]) {
-    const CAP: u64 = 1 << 20;
+    const CAP: u64 = 1 << 16;
     let Some((kind, rest)) = bytes.split_first() else { return };
     let name = ["fuzz.tar", "fuzz.tar.gz", "fuzz.zip"][usize::from(*kind) % 3];
     let outside = tempfile::tempdir().expect("a temporary folder");
@@ -117,31 +129,24 @@ pub fn archive(bytes: &[u8]) {
 
 /// An image file.
 pub fn image(bytes: &[u8]) {
-    if let Ok(image) = decode::decode(bytes, "fuzz.jpg") {
+    const MOST_PIXELS: usize = 64 * 64;
+    if let Ok(image) = decode::decode_within(bytes, "fuzz.jpg", MOST_PIXELS) {
         assert_eq!(image.pixels.len(), image.width * image.height * 3);
     }
 }
 
 /// A folder of validation images (names up to the first empty line) with the devkit's labels (what follows).
 pub fn image_folder(bytes: &[u8]) {
-    let root = tempfile::tempdir().expect("a temporary folder");
-    let (train, val) = (root.path().join("train"), root.path().join("val"));
-    for folder in [&val, &train.join("n01440764"), &train.join("n01443537")] {
-        std::fs::create_dir_all(folder).expect("a new folder");
-        std::fs::write(folder.join("ILSVRC2012_val_00000001.JPEG"), b"").expect("a new file");
-    }
+    let classes = ["n01440764", "n01443537"].map(String::from);
     let split = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
-    for name in bytes[..split].split(|byte| *byte == b'\n').take(8) {
-        let safe = name.len() < 200 && !name.is_empty() && !name.contains(&b'/') && !name.contains(&0);
-        if safe && name != b".." && name != b"." {
-            std::fs::write(val.join(file_name(name)), b"").expect("a new file");
-        }
-    }
-    let labels = bytes.get(split + 2..).unwrap_or_default();
-    std::fs::write(root.path().join("ILSVRC2012_validation_ground_truth.txt"), labels).expect("a new file");
-    let (classes, _) = image_index::index_folders(&train, None).expect("the training folder is sound");
-    if let Ok(files) = image_index::index_flat_val(root.path(), &val, &classes) {
-        assert!((0..files.len()).all(|i| files.label(i) < classes.len() && val.join(files.path(i)).is_file()));
+    let Ok(text) = std::str::from_utf8(bytes.get(split + 2..).unwrap_or_default()) else { return };
+    let Ok(labels) = image_index::labels(text, Path::new("labels.txt")) else { return };
+    let val = Path::new("val");
+    let images: Vec<_> = bytes[..split].split(|byte| *byte == b'\n').map(|name| val.join(file_name(name))).collect();
+    let sizes = (0..).map(|i| i * 1_000_000_000);
+    if let Ok(files) = image_index::label_flat(images.iter().cloned().zip(sizes), &labels, val, &classes) {
+        assert!(files.len() > 0 && files.len() <= images.len());
+        assert!((0..files.len()).all(|i| files.label(i) < classes.len() && images.contains(&val.join(files.path(i)))));
     }
 }
 
@@ -153,4 +158,27 @@ fn file_name(bytes: &[u8]) -> &OsStr {
 #[cfg(not(unix))]
 fn file_name(bytes: &[u8]) -> &OsStr {
     OsStr::new(std::str::from_utf8(bytes).unwrap_or("not-utf-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_committed_checkpoint_is_whole_and_no_flipped_byte_of_it_passes_for_another_state() {
+        for bytes in [
+            &include_bytes!("../../fuzz/corpus/checkpoint/whole")[..],
+            include_bytes!("../../fuzz/corpus/checkpoint/whole-curves"),
+        ] {
+            let whole = State::parse(bytes, network(), Some("0")).unwrap();
+            for (at, mask) in (0..bytes.len()).flat_map(|at| [1, 2, 0x80, 0xff].map(|mask| (at, mask))) {
+                let mut flipped = bytes.to_vec();
+                flipped[at] ^= mask;
+                if let Ok(state) = State::parse(&flipped, network(), None) {
+                    assert_eq!(state.progress, whole.progress, "byte {at} ^ {mask:#04x}");
+                    assert_eq!(format!("{:?}", state.network.running), format!("{:?}", whole.network.running));
+                }
+            }
+        }
+    }
 }

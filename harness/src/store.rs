@@ -145,10 +145,11 @@ impl Store {
                 exit::Code::Check,
                 format!(
                     "not deterministic: {id} was computed twice on {now} with different results (loss {} and {}); the \
-                     earlier one stays. Was the program or the data changed in between? `harness repro-check {id}` \
-                     trains it twice and compares",
+                     earlier one stays. Was the program or the data changed in between? `harness repro-check {id} \
+                     --suite {}` trains it twice and compares",
                     loss(&earlier),
-                    loss(result)
+                    loss(result),
+                    result.record.suite
                 ),
             ));
         }

@@ -13,7 +13,7 @@ use crate::plan;
 use crate::run::{self, Request, Rows};
 use crate::store::Store;
 use crate::suite::Suite;
-use crate::train::evaluate::{evaluate, test_split};
+use crate::train::evaluate::{Manner, Sums, evaluate, test_split};
 use crate::train::state::{Checkpoints, State};
 use crate::train::trainer::Interrupt;
 use anyhow::{Context, Result};
@@ -31,16 +31,9 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
     let network = Network::new(&config.network, neuron, dataset.input().channels, dataset.classes(), config.seed)?;
     let state = State::load(&Checkpoints::finished(&args.cell), network, None)?;
-    let time_steps = config.time_steps.unwrap_or(1);
-    let evaluation = evaluate(
-        &state.network,
-        &dataset,
-        test_split(&dataset),
-        time_steps,
-        config.batch,
-        true,
-        &Interrupt::default(),
-    )?;
+    let manner = Manner { time_steps: config.time_steps.unwrap_or(1), batch: config.batch, count_synops: true };
+    let samples = test_split(&dataset);
+    let evaluation = evaluate(&state.network, &dataset, samples, manner, Sums::default(), &mut |_| Ok(()))?;
     println!("{}", serde_json::to_string(&evaluation)?);
     Ok(())
 }

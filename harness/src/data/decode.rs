@@ -17,10 +17,15 @@ const MOST_PIXELS: usize = 100_000_000;
 
 /// Decodes a file's bytes; `name` is for the errors (exit 3).
 pub(crate) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
+    decode_within(bytes, name, MOST_PIXELS)
+}
+
+/// As [`decode`], of at most so many pixels.
+pub(crate) fn decode_within(bytes: &[u8], name: &str, most_pixels: usize) -> Result<Image> {
     let image = match bytes {
         [] => Err("it is empty".into()),
-        [0xff, 0xd8, ..] => decode_jpeg(bytes),
-        _ => decode_other(bytes),
+        [0xff, 0xd8, ..] => decode_jpeg(bytes, most_pixels),
+        _ => decode_other(bytes, most_pixels),
     };
     image.map_err(|what| {
         data(format!("{name} ({} bytes) cannot be read as an image: {what}; fetch it again or remove it", bytes.len()))
@@ -28,11 +33,11 @@ pub(crate) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
 }
 
 /// A file that breaks a rule but is whole to its end marker is read, as libjpeg reads it; a cut one is refused.
-fn decode_jpeg(bytes: &[u8]) -> Result<Image, String> {
+fn decode_jpeg(bytes: &[u8], most_pixels: usize) -> Result<Image, String> {
     if !has_end(bytes) {
         return Err("it ends without its end marker: it is cut off".into());
     }
-    decode_jpeg_with(bytes, true).or_else(|_| decode_jpeg_with(bytes, false))
+    decode_jpeg_with(bytes, most_pixels, true).or_else(|_| decode_jpeg_with(bytes, most_pixels, false))
 }
 
 /// Whether the end marker FF D9 follows the start of the scan. Segments are skipped by their lengths: the thumbnail in
@@ -49,12 +54,12 @@ fn has_end(bytes: &[u8]) -> bool {
     bytes.get(scan..).is_some_and(|rest| rest.windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
 }
 
-fn decode_jpeg_with(bytes: &[u8], strict: bool) -> Result<Image, String> {
+fn decode_jpeg_with(bytes: &[u8], most_pixels: usize, strict: bool) -> Result<Image, String> {
     let options = DecoderOptions::default().set_strict_mode(strict).set_max_width(LARGEST).set_max_height(LARGEST);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(|error| error.to_string())?;
-    if decoder.dimensions().is_some_and(|(width, height)| width * height > MOST_PIXELS) {
-        return Err(format!("it claims more than {MOST_PIXELS} pixels"));
+    if decoder.dimensions().is_some_and(|(width, height)| width * height > most_pixels) {
+        return Err(format!("it claims more than {most_pixels} pixels"));
     }
     let inks = matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK));
     let out = if inks { ColorSpace::CMYK } else { ColorSpace::RGB };
@@ -77,12 +82,12 @@ fn cmyk_to_rgb(inks: &[u8]) -> [u8; 3] {
     })
 }
 
-fn decode_other(bytes: &[u8]) -> Result<Image, String> {
+fn decode_other(bytes: &[u8], most_pixels: usize) -> Result<Image, String> {
     let mut reader = ::image::ImageReader::new(std::io::Cursor::new(bytes));
     let mut limits = ::image::Limits::default();
     limits.max_image_width = Some(LARGEST as u32);
     limits.max_image_height = Some(LARGEST as u32);
-    limits.max_alloc = Some(4 * MOST_PIXELS as u64);
+    limits.max_alloc = Some(4 * most_pixels as u64);
     reader.limits(limits);
     let reader = reader.with_guessed_format().map_err(|error| error.to_string())?;
     let decoded = reader.decode().map_err(|error| error.to_string())?.into_rgb8();

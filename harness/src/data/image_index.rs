@@ -1,6 +1,7 @@
 //! Indexes of image folders, small enough for 1.3 million files: paths lie end to end in one string.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -127,15 +128,34 @@ fn is_image(path: &Path) -> bool {
 /// Indexes a flat `val/ILSVRC2012_val_<8 digits>.JPEG` by the devkit's labels. Images of classes that `classes` (the
 /// training folders, sorted) lacks are left out, with a warning.
 pub(crate) fn index_flat_val(root: &Path, val: &Path, classes: &[String]) -> Result<Files> {
-    let truth = ground_truth(root, val)?;
+    let path = ground_truth(root, val)?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| data(format!("{} cannot be read: {error}", path.display())))?;
+    let refuse = |error: walkdir::Error| data(format!("{} cannot be read: {error}", val.display()));
+    let mut images = Vec::new();
+    for entry in WalkDir::new(val).follow_links(true).max_depth(1).sort_by_file_name() {
+        let entry = entry.map_err(refuse)?;
+        if entry.file_type().is_file() {
+            images.push((entry.path().to_path_buf(), entry.metadata().map_err(refuse)?.len()));
+        }
+    }
+    label_flat(images, &labels(&text, &path)?, val, classes)
+}
+
+/// The files of `val` (path, size) that are images of `classes`, with the classes; line i of `truth` is image i's.
+pub(crate) fn label_flat(
+    images: impl IntoIterator<Item = (PathBuf, u64)>,
+    truth: &[&str],
+    val: &Path,
+    classes: &[String],
+) -> Result<Files> {
     let mut files = Files::default();
     let mut left_out = 0;
-    for entry in WalkDir::new(val).follow_links(true).max_depth(1).sort_by_file_name() {
-        let entry = entry.map_err(|error| data(format!("{} cannot be read: {error}", val.display())))?;
-        if !entry.file_type().is_file() || !is_image(entry.path()) {
+    for (path, size) in images {
+        if !is_image(&path) {
             continue;
         }
-        let name = relative(entry.path(), val)?;
+        let name = relative(&path, val)?;
         let number =
             name.strip_prefix("ILSVRC2012_val_").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
         let label = number.and_then(|number| truth.get(number.checked_sub(1)?)).ok_or_else(|| {
@@ -147,10 +167,7 @@ pub(crate) fn index_flat_val(root: &Path, val: &Path, classes: &[String]) -> Res
             ))
         })?;
         match classes.binary_search_by(|class| class.as_str().cmp(label)) {
-            Ok(class) => {
-                let size = entry.metadata().map_err(|error| data(format!("{name} cannot be read: {error}")))?.len();
-                files.push(name, class, size)?;
-            }
+            Ok(class) => files.push(name, class, size)?,
             Err(_) => left_out += 1,
         }
     }
@@ -163,21 +180,23 @@ pub(crate) fn index_flat_val(root: &Path, val: &Path, classes: &[String]) -> Res
     Ok(files)
 }
 
-/// WordNet ids of the validation images, from the devkit's file.
-fn ground_truth(root: &Path, val: &Path) -> Result<Vec<&'static str>> {
+/// The devkit's file of labels.
+fn ground_truth(root: &Path, val: &Path) -> Result<PathBuf> {
     let places = ["", "val", "data", "ILSVRC2012_devkit_t12/data", "devkit/data"];
-    let Some(path) = places.iter().map(|place| root.join(place).join(GROUND_TRUTH)).find(|path| path.is_file()) else {
-        return Err(data(format!(
+    places.iter().map(|place| root.join(place).join(GROUND_TRUTH)).find(|path| path.is_file()).ok_or_else(|| {
+        data(format!(
             "{} has no class folders, and {GROUND_TRUTH} (from ILSVRC2012_devkit_t12.tar.gz) is not in {}; put it there",
             val.display(),
             root.display()
-        )));
-    };
-    let text =
-        std::fs::read_to_string(&path).map_err(|error| data(format!("{} cannot be read: {error}", path.display())))?;
-    let synsets: Vec<&str> = DEVKIT_SYNSETS.lines().collect();
+        ))
+    })
+}
+
+/// WordNet ids of the validation images, from the text of the devkit's file `path`.
+pub(crate) fn labels(text: &str, path: &Path) -> Result<Vec<&'static str>> {
+    static SYNSETS: LazyLock<Vec<&str>> = LazyLock::new(|| DEVKIT_SYNSETS.lines().collect());
     let synset = |(line, id): (usize, &str)| {
-        let known = id.trim().parse::<usize>().ok().and_then(|id| synsets.get(id.checked_sub(1)?).copied());
+        let known = id.trim().parse::<usize>().ok().and_then(|id| SYNSETS.get(id.checked_sub(1)?).copied());
         known.ok_or_else(|| {
             let line = line + 1;
             data(format!("{} line {line}: `{id}` is not an id in 1..=1000; take the devkit's own file", path.display()))

@@ -14,6 +14,22 @@ use crate::exit::data;
 /// Most files in an archive (an ImageNet class has 1,300, CIFAR10-DVS's 1,000).
 const MOST_FILES: usize = 100_000;
 
+const TOO_MUCH: &str = "much more comes out of it than its size allows";
+
+/// A stream of at most so many bytes: a long name in a tar is read whole, and a stream of zeros packs a thousandfold.
+struct Capped<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| std::io::Error::other(TOO_MUCH))?;
+        Ok(n)
+    }
+}
+
 /// What may come out of an archive.
 pub(super) struct Unpacker<'a> {
     folder: &'a Path,
@@ -43,7 +59,7 @@ pub(crate) fn unpack_from(
     if name.ends_with(".zip") {
         unpacker.zip(reader)?;
     } else if name.ends_with(".gz") || name.ends_with(".tgz") {
-        unpacker.tar(GzDecoder::new(reader))?;
+        unpacker.tar(Capped { reader: GzDecoder::new(reader), left: cap })?;
     } else {
         unpacker.tar(reader)?;
     }
@@ -117,8 +133,7 @@ impl Unpacker<'_> {
             if n == 0 {
                 break;
             }
-            self.bytes_left = (self.bytes_left.checked_sub(n as u64))
-                .ok_or_else(|| self.damaged("much more comes out of it than its size allows"))?;
+            self.bytes_left = self.bytes_left.checked_sub(n as u64).ok_or_else(|| self.damaged(TOO_MUCH))?;
             hasher.update(&buffer[..n]);
             file.write_all(&buffer[..n]).with_context(|| format!("writing {}", target.display()))?;
         }

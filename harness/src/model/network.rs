@@ -7,6 +7,7 @@ use crate::ops::activation::Activation;
 use crate::ops::{conv, neuron, norm, pool};
 use candle_core::{Device, Result, Tensor};
 use methods::lif::Lif;
+use serde::{Deserialize, Serialize};
 
 /// Batch norm's ε (PyTorch's default).
 pub const NORM_EPSILON: f64 = 1e-5;
@@ -137,7 +138,7 @@ pub enum Saved {
 }
 
 /// A spiking layer's activity in one pass.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerActivity {
     /// The neuron's name.
     pub name: String,

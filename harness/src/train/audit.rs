@@ -3,7 +3,7 @@
 
 use super::fdg::Probe;
 use super::state::State;
-use super::trainer::{Job, input_of};
+use super::trainer::{Job, Saver, input_of};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, Split};
 use crate::model::network::{Network, Neuron, Pass, Statistics};
@@ -16,7 +16,6 @@ use methods::lif::{Lif, Reset};
 use methods::surrogate::{Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle};
 use report::record::{FidelityPoint, MembraneBin};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Edges of the membrane histogram: from -2 to 2 around the threshold, a tenth each.
 const BINS: usize = 40;
@@ -64,10 +63,10 @@ pub fn audit(job: &Job<'_>, state: &mut State, fdg: &Fdg, surrogate: &Surrogate)
     let gradients = probe.surrogate_gradients(&network, &surrogates, &params)?;
     // Differences are kept one layer after the other: those of an earlier attempt, and those taken or taken over by now.
     let (mut earlier, mut taken) = (std::mem::take(&mut state.progress.differences), Vec::new());
-    let mut saved = Instant::now();
+    let mut saver = Saver::new(job);
     for (place, (param, indices)) in layers.iter().enumerate() {
         let known = earlier.drain(..indices.len().min(earlier.len())).collect();
-        let mut pause = |differences: &[f64]| job.pause(state, &mut saved, &[&taken, differences].concat());
+        let mut pause = |differences: &[f64]| job.pause(state, &mut saver, &[&taken, differences].concat());
         let reference = probe.differences(&network, *param, fdg.epsilon, indices, known, &mut pause)?;
         taken.extend_from_slice(&reference);
         for (surrogate, gradients) in surrogates.iter().zip(&gradients) {

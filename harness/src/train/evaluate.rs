@@ -4,7 +4,7 @@ use crate::data::{Batches, Dataset, Split};
 use crate::model::network::{LayerActivity, Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::train::trainer::{Interrupt, input_of};
+use crate::train::trainer::input_of;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,27 +39,40 @@ pub struct LayerRate {
     pub active_gradient_share: Option<f64>,
 }
 
-/// Evaluates on samples `(split, indices)`; an error with exit code 75 where a signal stopped it.
+/// How a split is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// T.
+    pub time_steps: usize,
+    /// Images at once.
+    pub batch: usize,
+    /// Count synaptic operations.
+    pub count_synops: bool,
+}
+
+/// Evaluates on samples `(split, indices)`. `known`: the sums over the first of them, from a run that was stopped.
+/// `pause` is told the sums so far, after every batch; its error stops the evaluation.
 pub fn evaluate(
     network: &Network,
     dataset: &Arc<dyn Dataset>,
     (split, indices): (Split, Vec<usize>),
-    time_steps: usize,
-    batch: usize,
-    count_synops: bool,
-    interrupt: &Interrupt,
+    manner: Manner,
+    known: Sums,
+    pause: &mut dyn FnMut(&Sums) -> Result<()>,
 ) -> Result<Evaluation> {
-    let samples = indices.len();
+    let Manner { time_steps, batch, count_synops } = manner;
     let classes = dataset.classes();
     let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops };
-    let mut sums = Sums { anytime: vec![0; time_steps], ..Sums::default() };
-    for loaded in Batches::new(dataset.clone(), split, indices, batch, None, 1, 0) {
-        interrupt.check()?;
+    let mut sums = known;
+    sums.anytime.resize(time_steps, 0);
+    let skip = sums.samples.div_ceil(batch);
+    for loaded in Batches::new(dataset.clone(), split, indices, batch, None, 1, skip) {
         let loaded = loaded?;
         let input: Activation = input_of(&loaded, dataset.input(), network.device())?;
         let output = network.forward(&input, loaded.len, &pass)?;
         let result = readout::cross_entropy(&output.logits, &loaded.labels, time_steps, classes)?.score()?;
         let logits = output.host_logits()?;
+        sums.samples += loaded.len;
         sums.loss += result.loss * loaded.len as f64;
         sums.top1 += result.top1;
         sums.top5 += result.top5;
@@ -69,8 +82,9 @@ pub fn evaluate(
             *right += rows.filter(|(row, label)| readout::rank(row, **label as usize) == 0).count();
         }
         merge(&mut sums.layers, output.activity()?);
+        pause(&sums)?;
     }
-    Ok(sums.over(samples, classes))
+    Ok(sums.over(classes))
 }
 
 /// Every sample of the test split.
@@ -78,8 +92,10 @@ pub fn test_split(dataset: &Arc<dyn Dataset>) -> (Split, Vec<usize>) {
     (Split::Test, (0..dataset.len(Split::Test)).collect())
 }
 
-#[derive(Default)]
-struct Sums {
+/// Sums over the samples evaluated so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    samples: usize,
     loss: f64,
     top1: usize,
     top5: usize,
@@ -88,7 +104,13 @@ struct Sums {
 }
 
 impl Sums {
-    fn over(self, samples: usize, classes: usize) -> Evaluation {
+    /// Whether a checkpoint can hold them: JSON has no infinite numbers.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite()
+    }
+
+    fn over(self, classes: usize) -> Evaluation {
+        let samples = self.samples;
         let share = |count: usize| count as f64 / samples as f64;
         Evaluation {
             loss: self.loss / samples as f64,

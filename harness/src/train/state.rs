@@ -4,6 +4,7 @@ use crate::durable;
 use crate::exit;
 use crate::model::network::{Network, Running};
 use crate::model::readout;
+use crate::train::evaluate::Sums;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use report::record::{CurvePoint, FdgPoint, FidelityPoint};
@@ -49,6 +50,26 @@ pub struct Progress {
     /// Where samples are held out: their best accuracy of any epoch, and the test accuracy of that epoch.
     #[serde(default)]
     pub held_out_choice: Option<(f64, f64)>,
+    /// Evaluations since the last step, finished or under way, in their order.
+    #[serde(default)]
+    pub evaluated: Vec<Sums>,
+    /// The program that computed this; `first+second` where it changed in between.
+    #[serde(default)]
+    pub git_revision: Option<String>,
+}
+
+impl Progress {
+    /// Notes the revision of the program that goes on from here, and says so where it is another one.
+    pub fn computed_by(&mut self, revision: Option<String>) {
+        let Some(now) = revision else { return };
+        match &mut self.git_revision {
+            Some(before) if before.rsplit('+').next() != Some(&now) => {
+                tracing::warn!("the checkpoint is of revision {before}, this program of {now}; the row will name both");
+                *before = format!("{before}+{now}");
+            }
+            before => *before = before.take().or(Some(now)),
+        }
+    }
 }
 
 /// A training's whole state.
@@ -64,6 +85,7 @@ pub struct State {
 
 const CONFIG_KEY: &str = "config_hash";
 const PROGRESS_KEY: &str = "progress";
+/// Of everything else: configuration, progress, tensors.
 const DIGEST_KEY: &str = "sha256";
 /// A checkpoint's header names each tensor once; anything longer is not ours.
 const LARGEST_HEADER: u64 = 8 << 20;
@@ -89,10 +111,12 @@ impl State {
             }
         }
         named.sort();
+        let progress = serde_json::to_string(&self.progress)?;
+        let digest = digest([config_hash, &progress], &named);
         let metadata = HashMap::from([
             (CONFIG_KEY.to_string(), config_hash.to_string()),
-            (PROGRESS_KEY.to_string(), serde_json::to_string(&self.progress)?),
-            (DIGEST_KEY.to_string(), digest(&named)),
+            (PROGRESS_KEY.to_string(), progress),
+            (DIGEST_KEY.to_string(), digest),
         ]);
         let views = named.iter().map(|(name, shape, data)| {
             TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (name.as_str(), view))
@@ -121,7 +145,7 @@ impl State {
     }
 
     /// As [`State::load`], from bytes.
-    pub fn parse(buffer: &[u8], mut network: Network, config_hash: Option<&str>) -> Result<Self> {
+    pub fn parse(buffer: &[u8], network: Network, config_hash: Option<&str>) -> Result<Self> {
         let header = buffer.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
         ensure!(header <= LARGEST_HEADER, "its header claims {header} bytes; the file is damaged");
         let (_, header) = SafeTensors::read_metadata(buffer)?;
@@ -139,7 +163,13 @@ impl State {
             .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
             .collect();
         named.sort();
-        ensure!(*text(DIGEST_KEY)? == digest(&named), "its checksum does not fit its content; the file is damaged");
+        let found = digest([text(CONFIG_KEY)?, text(PROGRESS_KEY)?], &named);
+        ensure!(*text(DIGEST_KEY)? == found, "its checksum does not fit its content; the file is damaged");
+        Self::fill(network, &tensors, text(PROGRESS_KEY)?)
+    }
+
+    /// Tensors of any content into a network; the fuzzer, which finds no checksum, starts here.
+    pub(crate) fn fill(mut network: Network, tensors: &SafeTensors, progress: &str) -> Result<Self> {
         let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
             let view = tensors.tensor(name).with_context(|| format!("it has no tensor `{name}`"))?;
             ensure!(
@@ -166,7 +196,7 @@ impl State {
                 variance: values(&format!("{name}.running_var"), &shape)?,
             };
         }
-        let progress = serde_json::from_str(text(PROGRESS_KEY)?).context("its progress is not readable")?;
+        let progress = serde_json::from_str(progress).context("its progress is not readable")?;
         Ok(Self { network, velocities, progress })
     }
 }
@@ -242,8 +272,12 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-fn digest(named: &[(String, Vec<usize>, Vec<u8>)]) -> String {
+fn digest(texts: [&str; 2], named: &[(String, Vec<usize>, Vec<u8>)]) -> String {
     let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
     for (name, shape, data) in named {
         hash.update(name.as_bytes());
         hash.update(format!("{shape:?}"));

@@ -1,13 +1,15 @@
 //! The training loop of one cell.
 
+mod saver;
 mod temperature;
 #[cfg(test)]
 mod tests;
 
-use super::evaluate::{Evaluation, evaluate, test_split};
+use super::evaluate::{Evaluation, Manner, evaluate, test_split};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
+use crate::environment::Environment;
 use crate::exit;
 use crate::model::backward::Gradients;
 use crate::model::network::{Network, Neuron, Output, Pass, Statistics};
@@ -19,6 +21,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use methods::surrogate::{Dspike, Surrogate};
 use report::record::CurvePoint;
+pub(super) use saver::Saver;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,13 +111,14 @@ impl Job<'_> {
             Some(state) => state,
             None => self.initial_state()?,
         };
-        let mut saved = Instant::now();
+        state.progress.computed_by(Environment::new().git_revision);
+        let mut saver = Saver::new(self);
         while state.progress.epoch < config.stage.epochs {
             let mut started = Instant::now();
             if let Some(fdg) = &config.fdg
                 && !state.progress.temperature_chosen
             {
-                let chosen = match self.choose_temperature(&mut state, fdg) {
+                let chosen = match self.choose_temperature(&mut state, fdg, &mut saver) {
                     Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
                     chosen => chosen?,
                 };
@@ -142,40 +146,47 @@ impl Job<'_> {
                 }
                 let epoch = state.progress.epoch;
                 tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
-                if self.interrupt.requested() {
-                    checkpoints.save(&state)?;
-                    return Ok(Ended::Interrupted);
-                }
-                if saved.elapsed() > self.save_every {
-                    checkpoints.save(&state)?;
-                    saved = Instant::now();
+                match saver.pause(Duration::ZERO, || &state) {
+                    Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
+                    paused => paused?,
                 }
             }
-            if self.finish_epoch(&mut state)?.is_none() {
-                checkpoints.save(&state)?;
-                return Ok(Ended::Interrupted);
+            match self.finish_epoch(&mut state, &mut saver) {
+                Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
+                finished => finished?,
             }
-            checkpoints.save(&state)?;
-            saved = Instant::now();
+            saver.end_epoch(&state)?;
             let point = state.progress.curves.last();
             let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
         }
-        let network = &state.network;
-        let evaluation = evaluate(
-            network,
-            self.dataset,
-            test_split(self.dataset),
-            self.time_steps(),
-            self.at_once(),
-            true,
-            self.interrupt,
-        );
-        let evaluation = match evaluation {
+        let evaluation = match self.evaluate(&mut state, 0, test_split(self.dataset), true, &mut saver) {
             Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
             evaluation => evaluation?,
         };
+        state.progress.evaluated.clear();
         Ok(Ended::Finished(Box::new(state), evaluation))
+    }
+
+    /// Evaluates the state's network. The state keeps the sums so far, as those of the `nth` evaluation since the last
+    /// step.
+    fn evaluate(
+        &self,
+        state: &mut State,
+        nth: usize,
+        samples: (Split, Vec<usize>),
+        count_synops: bool,
+        saver: &mut Saver,
+    ) -> Result<Evaluation> {
+        let manner = Manner { time_steps: self.time_steps(), batch: self.at_once(), count_synops };
+        let (network, known) = (state.network.clone(), state.progress.evaluated.get(nth).cloned());
+        evaluate(&network, self.dataset, samples, manner, known.unwrap_or_default(), &mut |sums| {
+            if sums.is_finite() {
+                state.progress.evaluated.truncate(nth);
+                state.progress.evaluated.push(sums.clone());
+            }
+            saver.pause(Duration::ZERO, || state)
+        })
     }
 
     fn time_steps(&self) -> usize {
@@ -312,32 +323,14 @@ impl Job<'_> {
     }
 
     /// Tests the epoch's weights and starts the next; `None` where a signal came first.
-    fn finish_epoch(&self, state: &mut State) -> Result<Option<()>> {
+    /// Evaluates, and begins the next epoch. An error with the state saved where a signal came first.
+    fn finish_epoch(&self, state: &mut State, saver: &mut Saver) -> Result<()> {
         let config = &self.cell.config;
-        let network = &state.network;
-        let test = evaluate(
-            network,
-            self.dataset,
-            test_split(self.dataset),
-            self.time_steps(),
-            self.at_once(),
-            false,
-            self.interrupt,
-        );
-        let test = match test {
-            Err(_) if self.interrupt.requested() => return Ok(None),
-            test => test?,
-        };
+        let test = self.evaluate(state, 0, test_split(self.dataset), false, saver)?;
         let (held_out, training) = self.split_training();
         let samples = training.len() as f64;
         if !held_out.is_empty() {
-            let split = (Split::Train, held_out);
-            let chosen =
-                evaluate(network, self.dataset, split, self.time_steps(), self.at_once(), false, self.interrupt);
-            let chosen = match chosen {
-                Err(_) if self.interrupt.requested() => return Ok(None),
-                chosen => chosen?.top1,
-            };
+            let chosen = self.evaluate(state, 1, (Split::Train, held_out), false, saver)?.top1;
             let best = state.progress.held_out_choice.filter(|(best, _)| *best > chosen);
             state.progress.held_out_choice = best.or(Some((chosen, test.top1)));
         }
@@ -365,9 +358,10 @@ impl Job<'_> {
             right: 0,
             spikes: (0, 0),
             epoch_seconds: 0.0,
+            evaluated: Vec::new(),
             ..std::mem::take(progress)
         };
-        Ok(Some(()))
+        Ok(())
     }
 }
 

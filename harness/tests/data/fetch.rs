@@ -131,14 +131,22 @@ fn batch(seed: u32) -> Vec<u8> {
 
 fn tar_gz(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-    for (name, bytes) in files {
+    let mut add = |name: &str, kind: tar::EntryType, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         // Written into the header as it is: `set_path` would refuse the paths that must be refused in reading.
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        let short = &name.as_bytes()[..name.len().min(100)];
+        header.as_old_mut().name[..short.len()].copy_from_slice(short);
         header.set_cksum();
-        tar.append(&header, bytes.as_slice()).unwrap();
+        tar.append(&header, bytes).unwrap();
+    };
+    for (name, bytes) in files {
+        if name.len() > 100 {
+            add("././@LongLink", tar::EntryType::GNULongName, name.as_bytes());
+        }
+        add(name, tar::EntryType::Regular, bytes);
     }
     tar.into_inner().unwrap().finish().unwrap()
 }
@@ -310,10 +318,12 @@ fn offline_never_asks_a_server() {
 #[test]
 fn archives_that_lead_out_or_overflow_are_refused() {
     let bomb = vec![0; 80 << 20];
+    let long_name = String::from_utf8(vec![b'n'; 80 << 20]).unwrap();
     for (files, expected) in [
         (vec![("../outside.bin", vec![1])], "leads out of its folder"),
         (vec![("/tmp/outside.bin", vec![1])], "leads out of its folder"),
         (vec![("cifar-10-batches-bin/a", bomb)], "much more comes out of it"),
+        (vec![(long_name.as_str(), vec![1])], "much more comes out of it"),
         (vec![("a/b", vec![1]), ("a/b", vec![2])], "cannot be unpacked"),
         (vec![], "holds no files"),
     ] {

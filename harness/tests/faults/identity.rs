@@ -32,6 +32,10 @@ fn a_cell_computed_again_must_give_the_same_on_the_same_kernels() {
         message.starts_with("not deterministic: ") && message.contains(&id) && message.contains("0.125"),
         "{message}"
     );
+    assert!(message.contains(&format!("`harness repro-check {id} --suite tiny`")), "{message}");
+    let check = bench.harness(&["repro-check", &id, "--suite", "tiny"]);
+    let said = text(&check.stdout);
+    assert!(check.status.success() && said.contains("are the same, bit for bit"), "{said}{}", text(&check.stderr));
 
     again.record.numerics = Some("cpu-of-another-kind".into());
     store.commit(&id, &again).unwrap(); // not comparable

@@ -77,8 +77,10 @@ fn where_the_file_system_has_no_locks_a_lease_stands_for_them() {
 }
 
 #[test]
-fn sixteen_processes_train_each_cell_once_and_leave_the_rows_of_one() {
-    let suite = TINY.replace("seeds = [0]", "seeds = [0, 1, 2, 3]");
+fn sixteen_processes_train_each_of_64_cells_once_and_leave_the_rows_of_one() {
+    // 32 × (ANN, T = 1).
+    let seeds: Vec<u64> = (0..32).collect();
+    let suite = TINY.replace("seeds = [0]", &format!("seeds = {seeds:?}")).replace("[2, 1]", "[1]");
     let serial = Bench::of(&suite);
     serial.finish();
     let together = Bench::of(&suite);
@@ -99,6 +101,6 @@ fn sixteen_processes_train_each_cell_once_and_leave_the_rows_of_one() {
             });
         }
     });
-    assert_eq!(trained.into_inner(), 12);
+    assert_eq!(trained.into_inner(), 64);
     assert_same(&essence(&together.results()), &essence(&serial.results()));
 }

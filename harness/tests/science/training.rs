@@ -9,7 +9,7 @@ use harness::suite::Suite;
 use harness::train::audit::audit;
 use harness::train::fdg::{Probe, choose_temperature};
 use harness::train::state::{Checkpoints, State};
-use harness::train::trainer::{Ended, Interrupt, Job};
+use harness::train::trainer::{Ended, Interrupt, Job, Tick};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -145,6 +145,61 @@ fn a_stop_within_the_finite_difference_gradient_keeps_the_differences_that_are_k
     match job(&cell, &dataset, folder.path(), &goes_on).run(&mut |_| {}).unwrap() {
         Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
         _ => panic!("the training did not finish"),
+    }
+}
+
+#[test]
+fn a_stop_within_an_evaluation_keeps_the_images_that_are_counted() {
+    let mut cell = cell(&SUITE.replace("fdg = true", "fdg = false"));
+    cell.config.micro_batch = Some(4); // of images evaluated at once
+    let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
+    let interrupt = Interrupt::default();
+    let signal = interrupt.clone();
+    let last_step = |tick: &Tick| tick.steps.0 == tick.steps.1 / 2 && tick.finished_epoch.is_none();
+    // The last step of the first epoch is saved; every attempt after it evaluates four images.
+    job(&cell, &dataset, folder.path(), &interrupt)
+        .run(&mut |tick| signal.0.store(usize::from(last_step(tick)), Ordering::Relaxed))
+        .map(|ended| assert!(matches!(ended, Ended::Interrupted)))
+        .unwrap();
+    let network = Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, 0).unwrap();
+    let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
+    for counted in [4, 8, 12] {
+        let ended = job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| panic!("a step was taken")).unwrap();
+        assert!(matches!(ended, Ended::Interrupted));
+        let evaluated = checkpoints.latest(&network).unwrap().unwrap().progress.evaluated;
+        assert_eq!(serde_json::to_value(&evaluated[0]).unwrap()["samples"], counted);
+    }
+    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| {}).unwrap() {
+        Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
+        _ => panic!("the training did not finish"),
+    }
+}
+
+#[test]
+fn a_cell_that_goes_on_with_another_program_names_both() {
+    let cell = cell(SUITE);
+    let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
+    let interrupt = Interrupt::default();
+    let signal = interrupt.clone();
+    job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+    let network = Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, 0).unwrap();
+    let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
+    let mut state = checkpoints.latest(&network).unwrap().unwrap();
+    let this = state.progress.git_revision.replace("0123abc".into());
+    checkpoints.save(&state).unwrap();
+    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| {}).unwrap() {
+        Ended::Finished(state, _) => {
+            let expected = this.map_or("0123abc".to_string(), |this| format!("0123abc+{this}"));
+            assert_eq!(state.progress.git_revision, Some(expected));
+        }
+        _ => panic!("the training did not finish"),
+    }
+    state.progress.git_revision = Some("a".into());
+    for (revision, expected) in
+        [(Some("a"), "a"), (None, "a"), (Some("b"), "a+b"), (Some("b"), "a+b"), (Some("a"), "a+b+a")]
+    {
+        state.progress.computed_by(revision.map(String::from));
+        assert_eq!(state.progress.git_revision.as_deref(), Some(expected));
     }
 }
 

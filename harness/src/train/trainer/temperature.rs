@@ -1,32 +1,35 @@
 //! The temperature of an epoch, chosen by the finite-difference gradient.
 
-use super::{Job, input_of};
+use super::{Job, Saver, input_of};
 use crate::data::{Batches, Split};
 use crate::rng::{Purpose, Stream};
 use crate::train::audit::first_layer;
 use crate::train::fdg::{Probe, choose_temperature};
-use crate::train::state::{Checkpoints, State};
+use crate::train::state::State;
 use anyhow::{Context, Result};
 use report::record::FdgPoint;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Differences are cheap to take again for some seconds, and a checkpoint holds all weights.
 const SELDOM: Duration = Duration::from_secs(10);
 
 impl Job<'_> {
     /// Heeds a signal between two finite differences. The state keeps those that are known: at a signal, and now and then.
-    pub(in crate::train) fn pause(&self, state: &mut State, saved: &mut Instant, differences: &[f64]) -> Result<()> {
-        if self.interrupt.requested() || saved.elapsed() > self.save_every.max(SELDOM) {
+    pub(in crate::train) fn pause(&self, state: &mut State, saver: &mut Saver, differences: &[f64]) -> Result<()> {
+        saver.pause(SELDOM, move || {
             state.progress.differences = differences.to_vec();
-            Checkpoints::new(self.folder, &self.cell.config_hash).save(state)?;
-            *saved = Instant::now();
-        }
-        self.interrupt.check()
+            state
+        })
     }
 
     /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
     /// where a signal came first.
-    pub(super) fn choose_temperature(&self, state: &mut State, fdg: &methods::fdg::Fdg) -> Result<bool> {
+    pub(super) fn choose_temperature(
+        &self,
+        state: &mut State,
+        fdg: &methods::fdg::Fdg,
+        saver: &mut Saver,
+    ) -> Result<bool> {
         let config = &self.cell.config;
         let epoch = state.progress.epoch;
         let mut stream = Stream::new(config.seed, Purpose::FdgBatch, (epoch as u64, 0));
@@ -45,9 +48,8 @@ impl Job<'_> {
         let network = state.network.clone();
         let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
         let known = std::mem::take(&mut state.progress.differences);
-        let mut saved = Instant::now();
         let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
-            self.pause(state, &mut saved, differences)
+            self.pause(state, saver, differences)
         })?;
         state.progress.differences.clear();
         let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {
