@@ -41,8 +41,8 @@ pub struct CellConfig {
     pub seed: u64,
     /// Images a step.
     pub batch: usize,
-    /// Images at once, where memory holds no whole batch: gradients are summed over the parts, norms take the statistics
-    /// of each.
+    /// Images at once, where a batch is trained in parts (`shards`, `--max-memory`): gradients are summed over the parts
+    /// in their order, norms take the statistics of each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
     /// Momentum of SGD.
@@ -65,7 +65,7 @@ pub struct CellConfig {
 }
 
 /// One training.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Readable prefix and hash of the configuration.
     pub id: String,
@@ -102,6 +102,13 @@ impl Cell {
     }
 }
 
+impl CellConfig {
+    /// Images at once.
+    pub fn at_once(&self) -> usize {
+        self.micro_batch.unwrap_or(self.batch)
+    }
+}
+
 /// What the command line changes in a suite; each change is part of the cells' identity.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -115,6 +122,8 @@ pub struct Overrides {
     pub width: Option<usize>,
     /// Images of the FDG.
     pub fdg_batch: Option<usize>,
+    /// Equal parts of a batch.
+    pub shards: Option<usize>,
     /// Bytes that a training step may take; smaller parts of a batch at once where it would take more.
     pub max_memory: Option<u64>,
 }
@@ -152,9 +161,11 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
         let arm = stage.time_steps.map(|_| method.clone());
         let mut recipe = stage.recipe;
         recipe.epochs = overrides.epochs.unwrap_or(recipe.epochs);
-        let most = overrides.max_memory;
-        let micro_batch = most.map(|most| micro_batch(&network, &data, stage.time_steps, e.batch, most)).transpose()?;
-        let micro_batch = micro_batch.filter(|images| *images < e.batch);
+        let mut at_once = shard_images(e, overrides.shards)?;
+        if let Some(most) = overrides.max_memory {
+            at_once = micro_batch(&network, &data, stage.time_steps, at_once, most)?;
+        }
+        let micro_batch = Some(at_once).filter(|images| *images < e.batch);
         let config = CellConfig {
             recipe_version: RECIPE_VERSION,
             protocol_id: protocol_id(&data, held_out, micro_batch),
@@ -182,6 +193,18 @@ fn protocol_id(data: &DataConfig, held_out: usize, micro_batch: Option<usize>) -
     let held_out = if held_out == 0 { String::new() } else { format!(";held-out={held_out}") };
     let micro_batch = micro_batch.map_or(String::new(), |images| format!(";micro-batch={images}"));
     format!("{}{held_out}{micro_batch}", data.protocol_id())
+}
+
+/// The images of a shard.
+fn shard_images(e: &Experiment, shards: Option<usize>) -> Result<usize> {
+    let shards = shards.unwrap_or(e.shards);
+    if shards == 0 || !e.batch.is_multiple_of(shards) {
+        return Err(exit::usage(format!(
+            "--shards {shards}: the batch of {} images of {} has no so many equal parts; take a divisor of it",
+            e.batch, e.data.dataset
+        )));
+    }
+    Ok(e.batch / shards)
 }
 
 /// The images at once that fit `most` bytes.

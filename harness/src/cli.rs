@@ -137,6 +137,10 @@ pub struct Selection {
     /// Images of the finite-difference gradient instead of the suite's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub fdg_batch: Option<u32>,
+    /// Equal parts of each batch, for as many processes to train at once (`mpirun -n N`). Batch norms take the statistics of
+    /// a part, so these are other cells than the suite's; on how many processes they are trained changes nothing.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub shards: Option<u32>,
     /// Memory that a training step may take, e.g. `8GiB`: where a batch would take more, it is trained in parts whose
     /// gradients are summed. Batch norms then take the statistics of a part, so these are other cells.
     #[arg(long, value_name = "SIZE")]

@@ -87,11 +87,13 @@ fn card() -> Result<Device> {
 #[cfg(feature = "cuda")]
 mod opened {
     use super::Description;
+    use crate::ranks;
     use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys::CUresult};
     use candle_core::{CudaDevice, Device, backend::BackendDevice};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    /// Card 0 (`CUDA_VISIBLE_DEVICES` picks another), with our kernels loaded; or one sentence.
+    /// Card 0 (`CUDA_VISIBLE_DEVICES` picks another), or each process of this machine its own, with our kernels loaded; or one
+    /// sentence.
     pub fn open() -> Result<Device, String> {
         let count = quietly(|| match CudaContext::device_count() {
             Err(error) if error.0 == CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
@@ -105,7 +107,7 @@ mod opened {
         if count == 0 {
             return Err("the CUDA driver sees no card; does CUDA_VISIBLE_DEVICES hide it?".into());
         }
-        let device = quietly(|| CudaDevice::new(0))
+        let device = quietly(|| CudaDevice::new(ranks::local_rank() % count as usize))
             .map_err(|cause| format!("the card cannot be opened ({cause}); are cuBLAS 13 and cuRAND 10 installed?"))?;
         let capability = device.cuda_stream().context().compute_capability().map_err(|error| error.to_string())?;
         if capability < (8, 0) {

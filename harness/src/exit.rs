@@ -1,9 +1,10 @@
 //! Exit codes (the command line's contract with scripts), carried through `anyhow` as a [`Failure`].
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What a failed command tells a script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Code {
     /// A check failed: parity, selftest, repro-check.

@@ -18,6 +18,7 @@ pub mod parity;
 pub mod plan;
 pub mod progress;
 pub mod queue;
+pub mod ranks;
 pub mod rng;
 pub mod row;
 pub mod run;

@@ -5,6 +5,7 @@ use harness::cli::{Cli, Command};
 use harness::commands::{self, eval, list};
 use harness::exit::{self, Code, code_of};
 use harness::ops::cpu::limit_by_environment;
+use harness::ranks;
 use harness::train::trainer::Interrupt;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -129,7 +130,9 @@ fn catch_signals() -> anyhow::Result<Interrupt> {
                 None => first = Some(Instant::now()),
             }
             seen.ask();
-            writeln!(std::io::stderr(), "harness: saving, then stopping; a second signal stops at once").ok();
+            if !ranks::is_mute() {
+                writeln!(std::io::stderr(), "harness: saving, then stopping; a second signal stops at once").ok();
+            }
         }
     });
     Ok(interrupt)

@@ -7,7 +7,7 @@ use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::model::layout::Layout;
 use crate::plan::{channels, layer_macs};
 use crate::store::CellResult;
-use crate::train::audit::audit;
+use crate::train::audit::{Audit, audit};
 use crate::train::trainer::Job;
 use crate::train::{Evaluation, State};
 use anyhow::Result;
@@ -159,18 +159,20 @@ pub fn finished(
     }
 }
 
-/// Adds gradient fidelity and membranes to a spiking cell's result; errors as [`audit`]'s.
-pub fn add_audit(job: &Job<'_>, state: &mut State, result: &mut CellResult) -> Result<()> {
-    let cell = job.cell;
-    let Some(method) = &cell.config.method else { return Ok(()) };
+/// The audit of a spiking cell, where one is asked for; errors as [`audit`]'s.
+pub fn audit_of(job: &Job<'_>, state: &mut State) -> Result<Option<Audit>> {
+    let Some(method) = job.cell.config.method.as_ref().filter(|_| job.audit) else { return Ok(None) };
     let surrogate =
         state.progress.temperature.and_then(|b| method.surrogate.with_temperature(b)).unwrap_or(method.surrogate);
-    let audit = audit(job, state, &cell.audit_fdg, &surrogate)?;
+    audit(job, state, &job.cell.audit_fdg, &surrogate).map(Some)
+}
+
+/// Adds gradient fidelity and membranes to a cell's result.
+pub fn add_audit(audit: Audit, result: &mut CellResult) {
     for layer in &mut result.layers {
         let share = audit.shares.iter().find(|(name, _)| *name == layer.layer);
         layer.active_gradient_share = share.and_then(|(_, share)| *share);
     }
     result.fidelity.extend(audit.fidelity);
     result.membranes = audit.membranes;
-    Ok(())
 }

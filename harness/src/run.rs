@@ -8,15 +8,19 @@ use crate::exit::{self, Code};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::queue::Queue;
-use crate::row::{add_audit, failed, finished, row};
+use crate::ranks::Ranks;
+use crate::row::{add_audit, audit_of, failed, finished, row};
 use crate::store::Store;
-use crate::train::state::Checkpoints;
-use crate::train::trainer::{Ended, Interrupt, Job};
+use crate::train::audit::Audit;
+use crate::train::state::{self, Checkpoints};
+use crate::train::trainer::{Ended, Interrupt, Job, Tick};
+use crate::train::{Evaluation, State};
 use anyhow::{Context, Result};
 use report::record::{RunPlan, Status};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -87,8 +91,30 @@ impl Outcome {
     }
 }
 
+/// A cell that the first process tells the others to train with it.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    cell: Cell,
+    audit: bool,
+    cache: PathBuf,
+}
+
+/// Trains with the first process whatever that one trains, and writes nothing.
+pub fn follow(device: &Device, data_dir: Option<&Path>, interrupt: &Interrupt, ranks: &Ranks) -> Result<()> {
+    let mut datasets = Datasets::default();
+    while let Some(Order { cell, audit, cache }) = ranks.from_first(Ok(None))? {
+        let Ok(dataset) = ranks.agree(datasets.open(&cell, data_dir, &cache)) else { continue };
+        let (cell, dataset, folder, save_every) = (&cell, &dataset, Path::new(""), Duration::MAX);
+        let job = Job { cell, dataset, device, parent: None, folder, audit, save_every, interrupt, ranks };
+        train(&job, &mut |_| {})?;
+    }
+    Ok(())
+}
+
 /// Trains what is not done yet, in order, parents before children. One cell's failure does not stop the others.
-pub fn run(request: &Request) -> Result<Outcome> {
+///
+/// Several processes (this is their first) train one cell at a time: then `request.jobs` is 1.
+pub fn run(request: &Request, ranks: &Ranks) -> Result<Outcome> {
     let store = Store::open(&request.out)?;
     let now = request.rows == Rows::Now;
     if now {
@@ -112,7 +138,8 @@ pub fn run(request: &Request) -> Result<Outcome> {
         progress: Mutex::new(Progress::new(&pending, jobs)),
         outcome: Mutex::default(),
     };
-    run.on_workers(jobs)?;
+    run.on_workers(jobs, ranks)?;
+    ranks.from_first(Ok(None::<Order>))?;
     let (plan, outcome) = (run.plan, run.outcome);
     if now {
         let plan = plan.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -139,15 +166,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Run<'_> {
-    fn on_workers(&self, jobs: usize) -> Result<()> {
+    fn on_workers(&self, jobs: usize, ranks: &Ranks) -> Result<()> {
         if jobs == 1 {
-            return self.work();
+            return self.work(ranks);
         }
         let threads = (rayon::current_num_threads() / jobs).max(1);
         let pool = || rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pools = (0..jobs).map(|_| pool()).collect::<Result<Vec<_>, _>>().context("starting the workers")?;
         std::thread::scope(|scope| {
-            let workers: Vec<_> = pools.iter().map(|pool| scope.spawn(|| pool.install(|| self.work()))).collect();
+            let workers: Vec<_> =
+                pools.iter().map(|pool| scope.spawn(|| pool.install(|| self.work(&Ranks::alone())))).collect();
             let ended = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
             let mut errors: Vec<_> = ended.filter_map(Result::err).collect();
             // The one that stopped the others.
@@ -157,9 +185,9 @@ impl Run<'_> {
     }
 
     /// One worker: cell after cell.
-    fn work(&self) -> Result<()> {
+    fn work(&self, ranks: &Ranks) -> Result<()> {
         while let Some(cell) = self.queue.next() {
-            let ended = self.request.interrupt.check().and_then(|()| guarded(|| self.next(&cell)));
+            let ended = self.request.interrupt.check().and_then(|()| guarded(|| self.next(&cell, ranks)));
             self.queue.ended(&cell);
             if ended.is_err() {
                 // The others save what they have and stop too.
@@ -171,8 +199,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn next(&self, cell: &Cell) -> Result<()> {
-        if self.one(cell)? && self.request.rows == Rows::Now {
+    fn next(&self, cell: &Cell, ranks: &Ranks) -> Result<()> {
+        if self.one(cell, ranks)? && self.request.rows == Rows::Now {
             let plan = locked(&self.plan).clone();
             self.store.rebuild_csv(&plan)?;
         }
@@ -207,7 +235,7 @@ fn settled(cell: &Cell, retry: bool, store: &Store, outcome: &Mutex<Outcome>) ->
 
 impl Run<'_> {
     /// One cell, under its lock from the first look to the commit; whether a result was committed.
-    fn one(&self, cell: &Cell) -> Result<bool> {
+    fn one(&self, cell: &Cell, ranks: &Ranks) -> Result<bool> {
         let Self { request, store, outcome, .. } = self;
         let (request, store) = (*request, *store);
         let progress = || locked(&self.progress);
@@ -229,17 +257,10 @@ impl Run<'_> {
         progress().start(cell);
         let started = utc_now();
         let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
-        let dataset = match locked(&self.datasets).open(cell, request.data_dir.as_deref(), store) {
+        let cache = store.root().join("cache");
+        let dataset = match locked(&self.datasets).open(cell, request.data_dir.as_deref(), &cache) {
             Ok(dataset) => dataset,
-            Err(error) => {
-                let reason = format!("{error:#}");
-                progress().finish(cell, &format!("missing: {reason}"));
-                for planned in locked(&self.plan).cells.iter_mut().filter(|planned| planned.cell_id == cell.id) {
-                    planned.missing = Some(reason.clone());
-                }
-                locked(outcome).missing += 1;
-                return Ok(false);
-            }
+            Err(error) => return Ok(self.missing(cell, &error)),
         };
         let parent = match parent_weights(cell, store) {
             Ok(parent) => parent,
@@ -255,6 +276,11 @@ impl Run<'_> {
                 return Ok(true);
             }
         };
+        ranks.from_first(Ok(Some(Order { cell: cell.clone(), audit: request.audit, cache })))?;
+        let dataset = match ranks.agree(Ok(dataset)) {
+            Ok(dataset) => dataset,
+            Err(error) => return Ok(self.missing(cell, &error)),
+        };
         let folder = store.cell_folder(&cell.id);
         let save_every = std::env::var("HARNESS_SAVE_SECONDS")
             .ok()
@@ -262,19 +288,12 @@ impl Run<'_> {
             .map_or(SAVE_EVERY, Duration::from_secs_f64);
         let (device, interrupt) = (&request.device, &request.interrupt);
         let audit = request.audit;
-        let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, audit, save_every, interrupt };
-        let ended = guarded(|| job.run(&mut |tick| progress().tick(cell, tick)));
-        let result = match ended {
-            Ok(Ended::Interrupted) => {
-                return Err(exit::failure(
-                    Code::Resumable,
-                    "stopped by a signal; saved. The same command goes on from here",
-                ));
-            }
-            Ok(Ended::Finished(mut state, evaluation)) => {
+        let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, audit, save_every, interrupt, ranks };
+        let result = match train(&job, &mut |tick| progress().tick(cell, tick))? {
+            Trained::Finished(state, evaluation, audit) => {
                 let mut result = finished(cell, row(Status::Done, None), &state, &evaluation, dataset.as_ref());
-                if request.audit {
-                    add_audit(&job, &mut state, &mut result)?;
+                if let Some(audit) = audit {
+                    add_audit(audit, &mut result);
                 }
                 // The checkpoints go last: a kill anywhere here costs the evaluation, not the training or the audit.
                 let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
@@ -287,7 +306,7 @@ impl Run<'_> {
                 locked(outcome).trained += 1;
                 return Ok(true);
             }
-            Ok(Ended::Diverged(state, message)) => {
+            Trained::Diverged(state, message) => {
                 progress().finish(cell, &format!("diverged: {message}"));
                 locked(outcome).failed += 1;
                 let mut result = failed(row(Status::Diverged, Some(message)));
@@ -296,8 +315,7 @@ impl Run<'_> {
                 result.fidelity = state.fidelity;
                 result
             }
-            Err(error) if exit::code_of(&error) == Code::Io => return Err(error),
-            Err(error) => {
+            Trained::Failed(error) => {
                 progress().finish(cell, &format!("failed: {error:#}"));
                 locked(outcome).failed += 1;
                 failed(row(Status::Failed, Some(format!("{error:#}"))))
@@ -305,6 +323,49 @@ impl Run<'_> {
         };
         store.commit(&cell.id, &result)?;
         Ok(true)
+    }
+
+    /// Notes why a cell's data are not here; nothing was committed.
+    fn missing(&self, cell: &Cell, error: &anyhow::Error) -> bool {
+        let reason = format!("{error:#}");
+        locked(&self.progress).finish(cell, &format!("missing: {reason}"));
+        for planned in locked(&self.plan).cells.iter_mut().filter(|planned| planned.cell_id == cell.id) {
+            planned.missing = Some(reason.clone());
+        }
+        locked(&self.outcome).missing += 1;
+        false
+    }
+}
+
+/// What a cell's training came to, where the run goes on.
+enum Trained {
+    Finished(Box<State>, Evaluation, Option<Audit>),
+    Diverged(Box<state::Progress>, String),
+    Failed(anyhow::Error),
+}
+
+/// Trains a cell and audits it where that is asked for, all processes together.
+///
+/// # Errors
+/// What ends the run: a signal, and a disk that cannot be written.
+fn train(job: &Job<'_>, tick: &mut dyn FnMut(&Tick<'_>)) -> Result<Trained> {
+    let work = || {
+        Ok(match job.run(tick)? {
+            Ended::Finished(mut state, evaluation) => {
+                let audit = audit_of(job, &mut state)?;
+                Trained::Finished(state, evaluation, audit)
+            }
+            Ended::Diverged(progress, message) => Trained::Diverged(progress, message),
+            Ended::Interrupted => {
+                let message = "stopped by a signal; saved. The same command goes on from here";
+                return Err(exit::failure(Code::Resumable, message));
+            }
+        })
+    };
+    match job.ranks.together(|| guarded(work)) {
+        Err(error) if [Code::Io, Code::Resumable].contains(&exit::code_of(&error)) => Err(error),
+        Err(error) => Ok(Trained::Failed(error)),
+        trained => trained,
     }
 }
 
@@ -347,15 +408,14 @@ fn parent_weights(cell: &Cell, store: &Store) -> Result<Option<PathBuf>, Inherit
 struct Datasets(HashMap<String, Arc<dyn Dataset>>);
 
 impl Datasets {
-    fn open(&mut self, cell: &Cell, data_dir: Option<&std::path::Path>, store: &Store) -> Result<Arc<dyn Dataset>> {
+    fn open(&mut self, cell: &Cell, data_dir: Option<&Path>, cache: &Path) -> Result<Arc<dyn Dataset>> {
         let config = &cell.config.data;
         let frames = config.dataset.is_event().then_some(cell.config.time_steps).flatten();
         let key = format!("{} T={frames:?}", toml::to_string(config)?);
         if let Some(open) = self.0.get(&key) {
             return Ok(open.clone());
         }
-        let cache = store.root().join("cache");
-        let dataset = data::open(config, frames, data_dir, Some(&cache))?;
+        let dataset = data::open(config, frames, data_dir, Some(cache))?;
         self.0.insert(key, dataset.clone());
         Ok(dataset)
     }

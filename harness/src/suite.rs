@@ -72,6 +72,9 @@ pub struct Experiment {
     pub seeds: Vec<u64>,
     /// Images a step.
     pub batch: usize,
+    /// Equal parts of a batch, each with the statistics of its own in the norms, that as many processes may train at once.
+    #[serde(default = "one")]
+    pub shards: usize,
     /// Momentum of SGD.
     pub momentum: f64,
     /// The network.
@@ -85,6 +88,10 @@ pub struct Experiment {
     pub recipe: Recipe,
     /// The finite-difference gradient of the methods that use it.
     pub fdg: Fdg,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// A suite's text and where it came from.
@@ -211,6 +218,13 @@ impl Suite {
             Ok(())
         };
         most("batch", e.batch)?;
+        most("shards", e.shards)?;
+        ensure!(
+            e.batch.is_multiple_of(e.shards),
+            "shards = {} are no equal parts of batch = {}; take a divisor of it",
+            e.shards,
+            e.batch
+        );
         most("fdg.batch", e.fdg.batch)?;
         e.time_steps.iter().try_for_each(|t| most("time-steps", *t))?;
         ensure!((0.0..1.0).contains(&e.momentum), "momentum = {}, but it must lie in [0, 1)", e.momentum);
@@ -244,6 +258,31 @@ mod tests {
                 assert!(COMPILED_IN.iter().any(|(known, _)| known == fallback));
             }
         }
+    }
+
+    #[test]
+    fn a_shard_is_a_part_of_the_batch_and_one_shard_changes_no_identity() {
+        let text = source("smoke").unwrap().text;
+        let ids = |shards: &str, overrides: &Overrides| -> anyhow::Result<Vec<(String, Option<usize>)>> {
+            let text = text.replace("batch = 16\n", &format!("batch = 16\n{shards}"));
+            let list = cells(&Suite::parse(&text)?, overrides, "cpu-f32")?;
+            Ok(list.into_iter().map(|cell| (cell.id, cell.config.micro_batch)).collect())
+        };
+        let on_command_line = |n| Overrides { shards: Some(n), ..Overrides::default() };
+        let whole = ids("", &Overrides::default()).unwrap();
+        assert!(whole.iter().all(|(_, micro_batch)| micro_batch.is_none()));
+        assert_eq!(whole, ids("shards = 1\n", &Overrides::default()).unwrap());
+        assert_eq!(whole, ids("shards = 4\n", &on_command_line(1)).unwrap());
+        let four = ids("shards = 4\n", &Overrides::default()).unwrap();
+        assert!(four.iter().all(|(_, micro_batch)| *micro_batch == Some(4)));
+        assert!(four.iter().zip(&whole).all(|(four, whole)| four.0 != whole.0));
+        assert_eq!(four, ids("", &on_command_line(4)).unwrap());
+        let error = |result: anyhow::Result<_>| format!("{:#}", result.unwrap_err());
+        assert!(
+            error(ids("shards = 3\n", &Overrides::default())).contains("shards = 3 are no equal parts of batch = 16")
+        );
+        assert!(error(ids("shards = 0\n", &Overrides::default())).contains("shards = 0"));
+        assert!(error(ids("", &on_command_line(5))).contains("--shards 5: the batch of 16 images of sign-digits"));
     }
 
     #[test]

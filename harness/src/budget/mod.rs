@@ -53,13 +53,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 
 /// Prices the cells, `jobs` of which train at once, orders them and marks what fits; says so. The cells that fit, in that
 /// order.
-pub fn plan(
-    suite: &Suite,
-    cells: &[Cell],
-    store: Option<&Store>,
-    budget: Duration,
-    jobs: usize,
-) -> Result<Vec<Cell>> {
+pub fn plan(suite: &Suite, cells: &[Cell], store: Option<&Store>, budget: Duration, jobs: usize) -> Result<Vec<Cell>> {
     let mut left = Vec::new();
     for cell in cells {
         let status = store.map(|store| store.status(&cell.id)).transpose()?.flatten();
@@ -118,7 +112,7 @@ fn price(cell: &Cell, rates: &Rates) -> Price {
     let scale = config.time_steps.unwrap_or(1) as f64 / rates.time_steps as f64;
     let limit = |n: usize| config.data.limit.map_or(n, |limit| limit.min(n)) as f64;
     let (train, test) = declared_samples(config.data.dataset);
-    let together = config.micro_batch.unwrap_or(config.batch);
+    let together = config.at_once();
     let fdg = plan::fdg_passes(cell) * rates.fdg_seconds.unwrap_or(rates.eval_seconds);
     let epoch = limit(train) * rates.train_seconds + limit(test) * rates.eval_seconds + fdg;
     Price {

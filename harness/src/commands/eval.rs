@@ -10,6 +10,7 @@ use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
 use crate::ops::cuda::Precision;
 use crate::plan;
+use crate::ranks::Ranks;
 use crate::run::{self, Request, Rows};
 use crate::store::Store;
 use crate::suite::Suite;
@@ -33,7 +34,8 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let state = State::load(&Checkpoints::finished(&args.cell), network, None)?;
     let manner = Manner { time_steps: config.time_steps.unwrap_or(1), batch: config.batch, count_synops: true };
     let samples = test_split(&dataset);
-    let evaluation = evaluate(&state.network, &dataset, samples, manner, Sums::default(), &mut |_| Ok(()))?;
+    let evaluation =
+        evaluate(&state.network, &dataset, samples, manner, Sums::default(), &Ranks::alone(), &mut |_| Ok(()))?;
     println!("{}", serde_json::to_string(&evaluation)?);
     Ok(())
 }
@@ -64,7 +66,7 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
             jobs: 1,
             interrupt: interrupt.clone(),
         };
-        let outcome = run::run(&request)?;
+        let outcome = run::run(&request, &Ranks::alone())?;
         if let Some(code) = outcome.code() {
             return Err(exit::failure(code, "the cell could not be trained; nothing to compare"));
         }

@@ -9,6 +9,7 @@ use crate::device;
 use crate::environment::available_memory_bytes;
 use crate::exit;
 use crate::plan;
+use crate::ranks::Ranks;
 use crate::run::{self, Request, Rows};
 use crate::slurm;
 use crate::slurm::script::{Resources, command_line};
@@ -18,8 +19,34 @@ use crate::train::trainer::Interrupt;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Runs a suite, or shows what it would run.
+/// Runs a suite, or shows what it would run. Of several processes the first leads.
 pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
+    let ranks = Ranks::open()?;
+    let ranks = match (args.dry_run || args.launcher == Launcher::Slurm, ranks.is_first()) {
+        (true, true) => Ranks::alone(),
+        (true, false) => return Ok(()),
+        (false, _) => ranks,
+    };
+    let result = if ranks.is_first() { lead(args, interrupt, &ranks) } else { follow(args, &interrupt, &ranks) };
+    ranks.end(result)
+}
+
+fn follow(args: &SuiteArgs, interrupt: &Interrupt, ranks: &Ranks) -> Result<()> {
+    let device = open(args, ranks)?;
+    run::follow(&device, args.data_dir.as_deref(), interrupt, ranks)
+}
+
+/// The device, checked, and connected to those of the other processes.
+fn open(args: &SuiteArgs, ranks: &Ranks) -> Result<device::Device> {
+    let device = device::open(args.device.unwrap_or(Device::Auto), args.precision)?;
+    if device.is_cuda() {
+        selftest::card(&device)?;
+    }
+    ranks.connect(&device)?;
+    Ok(device)
+}
+
+fn lead(args: &SuiteArgs, interrupt: Interrupt, ranks: &Ranks) -> Result<()> {
     let suite = Suite::load(&args.name)?;
     if args.launcher == Launcher::Slurm {
         return slurm::launch(&suite, args);
@@ -31,10 +58,7 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     if args.dry_run {
         return dry_run(&suite, args, &device::class_of_choice(choice, args.precision)?);
     }
-    let device = device::open(choice, args.precision)?;
-    if device.is_cuda() {
-        selftest::card(&device)?;
-    }
+    let device = open(args, ranks)?;
     let suite = match fallback(&suite, args, device.is_cuda())? {
         Some(fallback) => fallback,
         None => suite,
@@ -42,7 +66,9 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
     let all = cell::cells(&suite, &overrides(&args.selection), &device::class(&device, args.precision))?;
     let mut selected = select(all.clone(), &args.selection)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
-    let jobs = jobs(args, &selected, device.is_cuda());
+    enough_parts(args, &selected, ranks.size())?;
+    // Several processes train one cell after the other.
+    let jobs = if ranks.size() > 1 { 1 } else { jobs(args, &selected, device.is_cuda()) };
     if let Some(budget) = args.budget {
         selected = budget::plan(&suite, &selected, Store::existing(&out).ok().as_ref(), budget, jobs)?;
     }
@@ -60,7 +86,7 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         rows: if args.no_report { Rows::Later } else { Rows::Now },
         interrupt,
     };
-    let outcome = run::run(&request)?;
+    let outcome = run::run(&request, ranks)?;
     if !args.no_report {
         let rendered = report::render(&out)?;
         println!("{}", rendered.summary);
@@ -71,6 +97,23 @@ pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
         None => Ok(()),
         Some(code) => Err(exit::failure(code, explain(&outcome, &out))),
     }
+}
+
+/// Refuses processes that would have no part of a batch to train, or several cells at once.
+fn enough_parts(args: &SuiteArgs, cells: &[Cell], processes: usize) -> Result<()> {
+    if processes > 1 && args.jobs.is_some_and(|jobs| jobs > 1) {
+        return Err(exit::usage(
+            "--jobs: several processes train one cell at a time; leave it out, or start one process",
+        ));
+    }
+    let parts = |cell: &&Cell| cell.config.batch.div_ceil(cell.config.at_once());
+    let Some(fewest) = cells.iter().min_by_key(parts).filter(|cell| parts(cell) < processes) else { return Ok(()) };
+    Err(exit::usage(format!(
+        "{processes} processes, but a batch of {} is trained in {} parts: say --shards {processes}, which makes other cells \
+         than the suite's, or start fewer processes",
+        fewest.id,
+        parts(&fewest)
+    )))
 }
 
 fn explain(outcome: &run::Outcome, out: &Path) -> String {
@@ -163,6 +206,7 @@ pub fn overrides(selection: &Selection) -> Overrides {
         limit: selection.limit.map(|n| n as usize),
         width: selection.width.map(|n| n as usize),
         fdg_batch: selection.fdg_batch.map(|n| n as usize),
+        shards: selection.shards.map(|n| n as usize),
         max_memory: selection.max_memory.map(|size| size.as_u64()),
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow};
 use super::{Dataset, Draw, Split};
 
 /// One batch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// `[B, H, W, C]` for stills, `[T, B, H, W, C]` for event frames.
     pub input: Vec<f32>,

@@ -313,6 +313,7 @@ fn train(suite: &Suite, args: &SuiteArgs, device: Device, out: &Path) -> Result<
         ("--limit", selection.limit),
         ("--width", selection.width),
         ("--fdg-batch", selection.fdg_batch),
+        ("--shards", selection.shards),
         ("--jobs", args.jobs),
     ];
     words.extend(numbers.into_iter().filter_map(|(flag, n)| Some([flag.to_string(), n?.to_string()])).flatten());

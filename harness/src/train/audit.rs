@@ -67,7 +67,7 @@ pub fn audit(job: &Job<'_>, state: &mut State, fdg: &Fdg, surrogate: &Surrogate)
     for (place, (param, indices)) in layers.iter().enumerate() {
         let known = earlier.drain(..indices.len().min(earlier.len())).collect();
         let mut pause = |differences: &[f64]| job.pause(state, &mut saver, &[&taken, differences].concat());
-        let reference = probe.differences(&network, *param, fdg.epsilon, indices, known, &mut pause)?;
+        let reference = job.differences(&probe, &network, (*param, fdg.epsilon), indices, known, &mut pause)?;
         taken.extend_from_slice(&reference);
         for (surrogate, gradients) in surrogates.iter().zip(&gradients) {
             let ours: Vec<f32> = indices.iter().map(|i| gradients[place][*i]).collect();

@@ -1,9 +1,10 @@
 //! Evaluation: running statistics, no augmentation, every test sample once.
 
-use crate::data::{Batches, Dataset, Split};
+use crate::data::{Batch, Batches, Dataset, Split};
 use crate::model::network::{LayerActivity, Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
+use crate::ranks::Ranks;
 use crate::train::trainer::input_of;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -50,41 +51,29 @@ pub struct Manner {
     pub count_synops: bool,
 }
 
-/// Evaluates on samples `(split, indices)`. `known`: the sums over the first of them, from a run that was stopped.
-/// `pause` is told the sums so far, after every batch; its error stops the evaluation.
+/// Evaluates on samples `(split, indices)`, a batch a process in turn. `known`: the sums over the first of them, from a run that was stopped.
+/// `pause` is told the sums so far, after every turn; its error stops the evaluation.
 pub fn evaluate(
     network: &Network,
     dataset: &Arc<dyn Dataset>,
     (split, indices): (Split, Vec<usize>),
     manner: Manner,
     known: Sums,
+    ranks: &Ranks,
     pause: &mut dyn FnMut(&Sums) -> Result<()>,
 ) -> Result<Evaluation> {
     let Manner { time_steps, batch, count_synops } = manner;
-    let classes = dataset.classes();
     let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops };
     let mut sums = known;
     sums.anytime.resize(time_steps, 0);
-    let skip = sums.samples.div_ceil(batch);
-    for loaded in Batches::new(dataset.clone(), split, indices, batch, None, 1, skip) {
-        let loaded = loaded?;
-        let input: Activation = input_of(&loaded, dataset.input(), network.device())?;
-        let output = network.forward(&input, loaded.len, &pass)?;
-        let result = readout::cross_entropy(&output.logits, &loaded.labels, time_steps, classes)?.score()?;
-        let logits = output.host_logits()?;
-        sums.samples += loaded.len;
-        sums.loss += result.loss * loaded.len as f64;
-        sums.top1 += result.top1;
-        sums.top5 += result.top5;
-        for (t, right) in sums.anytime.iter_mut().enumerate() {
-            let mean = readout::mean_logits(&logits, t + 1, loaded.len, classes);
-            let rows = mean.chunks_exact(classes).zip(&loaded.labels);
-            *right += rows.filter(|(row, label)| readout::rank(row, **label as usize) == 0).count();
-        }
-        merge(&mut sums.layers, output.activity()?);
+    let left = &indices[sums.samples.min(indices.len())..];
+    let mut mine = Batches::new(dataset.clone(), split, ranks.deal(left, batch), batch, None, 1, 0);
+    for _ in 0..left.len().div_ceil(batch).div_ceil(ranks.size()) {
+        let found = mine.next().map(|loaded| Sums::of(network, dataset, &loaded?, &pass)).transpose();
+        ranks.gather(found)?.into_iter().flatten().for_each(|batch| sums.add(batch));
         pause(&sums)?;
     }
-    Ok(sums.over(classes))
+    Ok(sums.over(dataset.classes()))
 }
 
 /// Every sample of the test split.
@@ -107,6 +96,36 @@ impl Sums {
     /// Whether a checkpoint can hold them: JSON has no infinite numbers.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite()
+    }
+
+    fn of(network: &Network, dataset: &Arc<dyn Dataset>, batch: &Batch, pass: &Pass) -> Result<Self> {
+        let classes = dataset.classes();
+        let input: Activation = input_of(batch, dataset.input(), network.device())?;
+        let output = network.forward(&input, batch.len, pass)?;
+        let result = readout::cross_entropy(&output.logits, &batch.labels, pass.time_steps, classes)?.score()?;
+        let logits = output.host_logits()?;
+        let right_after = |t| {
+            let mean = readout::mean_logits(&logits, t, batch.len, classes);
+            let rows = mean.chunks_exact(classes).zip(&batch.labels);
+            rows.filter(|(row, label)| readout::rank(row, **label as usize) == 0).count()
+        };
+        Ok(Self {
+            samples: batch.len,
+            loss: result.loss * batch.len as f64,
+            top1: result.top1,
+            top5: result.top5,
+            anytime: (1..=pass.time_steps).map(right_after).collect(),
+            layers: output.activity()?,
+        })
+    }
+
+    fn add(&mut self, batch: Self) {
+        self.samples += batch.samples;
+        self.loss += batch.loss;
+        self.top1 += batch.top1;
+        self.top5 += batch.top5;
+        self.anytime.iter_mut().zip(&batch.anytime).for_each(|(sum, right)| *sum += right);
+        merge(&mut self.layers, batch.layers);
     }
 
     fn over(self, classes: usize) -> Evaluation {

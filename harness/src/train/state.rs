@@ -99,6 +99,11 @@ impl State {
 
     /// Writes the state to `path`, atomically.
     pub fn save(&self, path: &Path, config_hash: &str) -> Result<()> {
+        durable::write(path, &self.to_bytes(config_hash)?)
+    }
+
+    /// The state as a file's bytes: safetensors.
+    pub fn to_bytes(&self, config_hash: &str) -> Result<Vec<u8>> {
         let mut named: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (i, spec) in self.network.layout.params.iter().enumerate() {
             for (prefix, tensor) in [("", &self.network.params[i]), ("velocity.", &self.velocities[i])] {
@@ -122,7 +127,7 @@ impl State {
             TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (name.as_str(), view))
         });
         let views = views.collect::<Result<Vec<_>, _>>()?;
-        durable::write(path, &safetensors::serialize(views, Some(metadata))?)
+        Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
     /// Reads a state into a network of the same layout; `config_hash` must be that of the writer, where it is given.

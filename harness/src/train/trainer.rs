@@ -1,5 +1,6 @@
 //! The training loop of one cell.
 
+mod parts;
 mod saver;
 mod temperature;
 #[cfg(test)]
@@ -12,16 +13,19 @@ use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
 use crate::environment::Environment;
 use crate::exit;
 use crate::model::backward::Gradients;
-use crate::model::network::{Network, Neuron, Output, Pass, Statistics};
+use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::{Sgd, cosine};
+use crate::ranks::Ranks;
 use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use methods::surrogate::{Dspike, Surrogate};
+use parts::Part;
 use report::record::CurvePoint;
 pub(super) use saver::Saver;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,14 +48,12 @@ impl Interrupt {
 
     /// An error (exit 75) once a signal came: for work that is short enough to be done again.
     pub fn check(&self) -> Result<()> {
-        if self.requested() {
-            return Err(exit::failure(
-                exit::Code::Resumable,
-                "stopped by a signal; the same command goes on from here",
-            ));
-        }
-        Ok(())
+        if self.requested() { Err(stopped()) } else { Ok(()) }
     }
+}
+
+fn stopped() -> anyhow::Error {
+    exit::failure(exit::Code::Resumable, "stopped by a signal; the same command goes on from here")
 }
 
 /// What a progress display is told after every step.
@@ -84,12 +86,8 @@ pub struct Job<'a> {
     pub save_every: Duration,
     /// Set by a signal.
     pub interrupt: &'a Interrupt,
-}
-
-/// What a part of a batch leaves once its tape is gone.
-struct Part {
-    output: Output,
-    loss: readout::Loss,
+    /// The processes that train it.
+    pub ranks: &'a Ranks,
 }
 
 /// How a training ended.
@@ -103,14 +101,11 @@ pub enum Ended {
 }
 
 impl Job<'_> {
-    /// Trains the cell, from its newest checkpoint where there is one.
+    /// Trains the cell, from its newest checkpoint where there is one. All processes do the same with the same bits, but
+    /// for the parts of batches, the finite differences and the batches of evaluations, which they deal out.
     pub fn run(&self, tick: &mut dyn FnMut(&Tick<'_>)) -> Result<Ended> {
         let config = &self.cell.config;
-        let checkpoints = Checkpoints::new(self.folder, &self.cell.config_hash);
-        let mut state = match checkpoints.latest(&self.fresh_network()?)? {
-            Some(state) => state,
-            None => self.initial_state()?,
-        };
+        let mut state = self.starting_state()?;
         state.progress.computed_by(Environment::new().git_revision);
         let mut saver = Saver::new(self);
         while state.progress.epoch < config.stage.epochs {
@@ -118,9 +113,8 @@ impl Job<'_> {
             if let Some(fdg) = &config.fdg
                 && !state.progress.temperature_chosen
             {
-                let chosen = match self.choose_temperature(&mut state, fdg, &mut saver) {
-                    Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
-                    chosen => chosen?,
+                let Some(chosen) = unless_stopped(self.choose_temperature(&mut state, fdg, &mut saver))? else {
+                    return Ok(Ended::Interrupted);
                 };
                 if !chosen {
                     let message = divergence(&state.progress, "finite-difference gradient", f64::NAN);
@@ -132,11 +126,11 @@ impl Job<'_> {
             let shuffled =
                 Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(training.len());
             let order: Vec<usize> = shuffled.into_iter().map(|i| training[i]).collect();
-            let (per_epoch, draw) = (order.len().div_ceil(config.batch), self.draw(state.progress.epoch));
-            let skip = state.progress.step;
-            let batches = Batches::new(self.dataset.clone(), Split::Train, order, config.batch, Some(draw), 1, skip);
-            for batch in batches {
-                let loss = self.step(&mut state, &batch?, per_epoch)?;
+            let per_epoch = order.len().div_ceil(config.batch);
+            let mut batches = self.batches(&order, &state.progress);
+            for whole in order.chunks(config.batch).skip(state.progress.step) {
+                let batch = batches.next().unwrap_or_else(|| Ok(Batch::default()));
+                let loss = self.step(&mut state, &self.ranks.agree(batch)?, whole.len(), per_epoch)?;
                 lap(&mut state.progress, &mut started);
                 if !loss.is_finite() {
                     return Ok(Ended::Diverged(
@@ -146,26 +140,45 @@ impl Job<'_> {
                 }
                 let epoch = state.progress.epoch;
                 tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
-                match saver.pause(Duration::ZERO, || &state) {
-                    Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
-                    paused => paused?,
+                if unless_stopped(saver.pause(Duration::ZERO, || &state))?.is_none() {
+                    return Ok(Ended::Interrupted);
                 }
             }
-            match self.finish_epoch(&mut state, &mut saver) {
-                Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
-                finished => finished?,
+            if unless_stopped(self.finish_epoch(&mut state, &mut saver))?.is_none() {
+                return Ok(Ended::Interrupted);
             }
             saver.end_epoch(&state)?;
             let point = state.progress.curves.last();
             let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
         }
-        let evaluation = match self.evaluate(&mut state, 0, test_split(self.dataset), true, &mut saver) {
-            Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
-            evaluation => evaluation?,
-        };
+        let evaluation = self.evaluate(&mut state, 0, test_split(self.dataset), true, &mut saver);
+        let Some(evaluation) = unless_stopped(evaluation)? else { return Ok(Ended::Interrupted) };
         state.progress.evaluated.clear();
         Ok(Ended::Finished(Box::new(state), evaluation))
+    }
+
+    /// The newest checkpoint or, without one, the state before the first step: the first process's, to the bit, in all.
+    fn starting_state(&self) -> Result<State> {
+        let (hash, network) = (&self.cell.config_hash, self.fresh_network()?);
+        let read = || match Checkpoints::new(self.folder, hash).latest(&network)? {
+            Some(state) => Ok(state),
+            None => self.initial_state(),
+        };
+        if self.ranks.size() == 1 {
+            return read();
+        }
+        let bytes = if self.ranks.is_first() { read().and_then(|state| state.to_bytes(hash)) } else { Ok(Vec::new()) };
+        State::parse(&self.ranks.bytes_of_first(bytes)?, network.clone(), Some(hash))
+    }
+
+    /// This process's parts of the epoch's batches, as batches of their own.
+    fn batches(&self, order: &[usize], progress: &Progress) -> Batches {
+        let (ranks, batch, at_once) = (self.ranks, self.cell.config.batch, self.cell.config.at_once());
+        let mine: Vec<usize> = order.chunks(batch).flat_map(|whole| ranks.deal(whole, at_once)).collect();
+        let size = ranks.deal(&(0..batch).collect::<Vec<_>>(), at_once).len();
+        let draw = self.draw(progress.epoch);
+        Batches::new(self.dataset.clone(), Split::Train, mine, size, Some(draw), 1, progress.step)
     }
 
     /// Evaluates the state's network. The state keeps the sums so far, as those of the `nth` evaluation since the last
@@ -178,9 +191,9 @@ impl Job<'_> {
         count_synops: bool,
         saver: &mut Saver,
     ) -> Result<Evaluation> {
-        let manner = Manner { time_steps: self.time_steps(), batch: self.at_once(), count_synops };
+        let manner = Manner { time_steps: self.time_steps(), batch: self.cell.config.at_once(), count_synops };
         let (network, known) = (state.network.clone(), state.progress.evaluated.get(nth).cloned());
-        evaluate(&network, self.dataset, samples, manner, known.unwrap_or_default(), &mut |sums| {
+        evaluate(&network, self.dataset, samples, manner, known.unwrap_or_default(), self.ranks, &mut |sums| {
             if sums.is_finite() {
                 state.progress.evaluated.truncate(nth);
                 state.progress.evaluated.push(sums.clone());
@@ -191,11 +204,6 @@ impl Job<'_> {
 
     fn time_steps(&self) -> usize {
         self.cell.config.time_steps.unwrap_or(1)
-    }
-
-    /// Images at once.
-    fn at_once(&self) -> usize {
-        self.cell.config.micro_batch.unwrap_or(self.cell.config.batch)
     }
 
     /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.
@@ -264,52 +272,64 @@ impl Job<'_> {
 
     /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
     ///
-    /// A batch that is trained in parts: the gradient is that of the mean loss over all of it, each norm takes a part's
-    /// statistics, and the running ones move once a part.
-    fn step(&self, state: &mut State, batch: &Batch, per_epoch: usize) -> Result<f64> {
+    /// `batch`: this process's parts of one of `images`.
+    fn step(&self, state: &mut State, batch: &Batch, images: usize, per_epoch: usize) -> Result<f64> {
         let config = &self.cell.config;
-        let (mut scores, mut sum): (Vec<(Part, usize)>, Option<Gradients>) = (Vec::new(), None);
-        for first in (0..batch.len).step_by(self.at_once()) {
-            let range = first..batch.len.min(first + self.at_once());
-            let part = batch.part(range, self.dataset.input().time_steps.unwrap_or(1));
-            let share = part.len as f64 / batch.len as f64;
-            let (seen, gradients) = self.part(state, &part, share)?;
-            sum = Some(match sum {
-                None => gradients,
-                Some(sum) => sum.iter().zip(&gradients).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?,
-            });
-            scores.push((seen, part.len));
-        }
-        let gradients = sum.context("a batch without samples")?;
+        let (parts, gradients) = self.gradients(state, batch, images)?;
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
         sgd.step(&state.network.params, &state.velocities, &gradients)?;
         let mut loss = 0.0;
-        for (seen, images) in scores {
-            // Until here nothing waited for the device.
-            let score = seen.loss.score()?;
-            loss += score.loss * images as f64 / batch.len as f64;
-            if !score.loss.is_finite() {
-                return Ok(score.loss);
+        // Until here nothing waited for the device.
+        for part in parts::read(&parts, self.ranks)? {
+            loss += part.loss * part.images as f64 / images as f64;
+            if !part.loss.is_finite() {
+                return Ok(part.loss);
             }
-            state.network.update_running(&seen.output)?;
+            state.network.move_running(&part.statistics);
             let progress = &mut state.progress;
-            progress.loss_sum += score.loss * images as f64;
-            progress.right += score.top1;
-            for layer in seen.output.activity()? {
-                progress.spikes.0 += layer.spikes;
-                progress.spikes.1 += layer.neuron_steps;
-            }
+            progress.loss_sum += part.loss * part.images as f64;
+            progress.right += part.top1;
+            progress.spikes.0 += part.spikes.0;
+            progress.spikes.1 += part.spikes.1;
         }
         state.progress.step += 1;
         Ok(loss)
     }
 
-    /// Forward and backward of a part of a batch, its gradients times its share.
-    fn part(&self, state: &State, batch: &Batch, share: f64) -> Result<(Part, Gradients)> {
-        let time_steps = self.time_steps();
-        let input = input_of(batch, self.dataset.input(), self.device)?;
+    /// The gradient of the mean loss over a batch of `images`, of which `batch` has this process's parts.
+    ///
+    /// Each norm takes a part's statistics, and the running ones move once a part. The processes take the parts in turn, and
+    /// each adds up all parts' gradients in the order of the parts: the bits of one process.
+    fn gradients(&self, state: &State, batch: &Batch, images: usize) -> Result<(Vec<Part>, Gradients)> {
+        let (at_once, processes) = (self.cell.config.at_once(), self.ranks.size());
+        let (mut parts, mut sum): (Vec<Part>, Option<Gradients>) = (Vec::new(), None);
+        for turn in 0..images.div_ceil(at_once).div_ceil(processes) {
+            let range = (turn * at_once).min(batch.len)..((turn + 1) * at_once).min(batch.len);
+            let mine = (!range.is_empty()).then(|| self.part(state, batch, range, images)).transpose();
+            let mine = mine.map(|mine| {
+                mine.map(|(part, gradients)| {
+                    parts.push(part);
+                    gradients
+                })
+            });
+            let left = images.div_ceil(at_once) - turn * processes;
+            for gradients in self.ranks.gather_tensors(mine, &state.network.params)?.into_iter().take(left) {
+                sum = Some(match sum {
+                    None => gradients,
+                    Some(sum) => sum.iter().zip(&gradients).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?,
+                });
+            }
+        }
+        Ok((parts, sum.context("a batch without samples")?))
+    }
+
+    /// Forward and backward of the samples `range` of `batch`, gradients times their share of `images`.
+    fn part(&self, state: &State, batch: &Batch, range: Range<usize>, images: usize) -> Result<(Part, Gradients)> {
+        let batch = batch.part(range, self.dataset.input().time_steps.unwrap_or(1));
+        let (time_steps, share) = (self.time_steps(), batch.len as f64 / images as f64);
+        let input = input_of(&batch, self.dataset.input(), self.device)?;
         let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
         let mut output = state.network.forward(&input, batch.len, &pass)?;
         let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
@@ -319,10 +339,9 @@ impl Job<'_> {
         let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };
         let gradients = state.network.backward(&output, &grad_logits, time_steps, batch.len, &surrogate)?;
         output.tape.clear();
-        Ok((Part { output, loss }, gradients))
+        Ok((Part { output, loss, images: batch.len }, gradients))
     }
 
-    /// Tests the epoch's weights and starts the next; `None` where a signal came first.
     /// Evaluates, and begins the next epoch. An error with the state saved where a signal came first.
     fn finish_epoch(&self, state: &mut State, saver: &mut Saver) -> Result<()> {
         let config = &self.cell.config;
@@ -362,6 +381,14 @@ impl Job<'_> {
             ..std::mem::take(progress)
         };
         Ok(())
+    }
+}
+
+/// `None` where a signal, to any process, stopped the work.
+fn unless_stopped<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if exit::code_of(&error) == exit::Code::Resumable => Ok(None),
+        result => result.map(Some),
     }
 }
 

@@ -335,3 +335,16 @@ fn every_command_has_a_man_page() {
         assert!(page.contains(text), "{page}");
     }
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn mpirun_without_mpi_does_not_do_the_same_work_several_times() {
+    let bench = Bench::new(TINY);
+    let run = |processes: &str| {
+        let mut command = Command::cargo_bin("harness").unwrap();
+        command.current_dir(bench.0.path()).env("OMPI_COMM_WORLD_SIZE", processes).args(["suite", "tiny", "--dry-run"]);
+        command.assert()
+    };
+    run("1").success();
+    run("4").code(2).stderr(contains("mpirun started 4 processes").and(contains("--features mpi")));
+}

@@ -1,6 +1,7 @@
 //! The gate closes on a real fault: a surrogate whose derivative is wrong while everything else says it is right.
 use harness::cell::{Cell, Overrides, cells};
 use harness::plan;
+use harness::ranks::Ranks;
 use harness::run::{self, Request, Rows};
 use harness::suite::Suite;
 use harness::train::trainer::Interrupt;
@@ -43,7 +44,7 @@ fn train(suite: &Suite, cells: Vec<Cell>, out: &Path) {
         jobs: 1,
         interrupt: Interrupt::default(),
     };
-    assert_eq!(run::run(&request).unwrap().trained, 1);
+    assert_eq!(run::run(&request, &Ranks::alone()).unwrap().trained, 1);
 }
 
 #[test]

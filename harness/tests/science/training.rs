@@ -5,6 +5,7 @@ use harness::model::config::NetworkConfig;
 use harness::model::network::{Network, Neuron, Pass, Statistics};
 use harness::model::readout;
 use harness::ops::activation::{Activation, host};
+use harness::ranks::Ranks;
 use harness::suite::Suite;
 use harness::train::audit::audit;
 use harness::train::fdg::{Probe, choose_temperature};
@@ -45,8 +46,18 @@ fn dataset(cell: &Cell) -> Arc<dyn Dataset> {
 }
 
 fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, interrupt: &'a Interrupt) -> Job<'a> {
-    let device = &candle_core::Device::Cpu;
-    Job { cell, dataset, device, parent: None, folder, audit: true, save_every: Duration::from_secs(3600), interrupt }
+    let (device, ranks) = (&candle_core::Device::Cpu, Box::leak(Box::new(Ranks::alone())));
+    Job {
+        cell,
+        dataset,
+        device,
+        parent: None,
+        folder,
+        audit: true,
+        save_every: Duration::from_secs(3600),
+        interrupt,
+        ranks,
+    }
 }
 
 fn train(cell: &Cell) -> State {
@@ -134,8 +145,8 @@ fn a_stop_within_the_finite_difference_gradient_keeps_the_differences_that_are_k
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let mut known = 0;
     for _ in 0..2 {
-        let stopped = job(&cell, &dataset, folder.path(), &interrupt);
-        let ended = alone.install(|| stopped.run(&mut |_| panic!("a step was taken")).unwrap());
+        let run = || job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| panic!("a step was taken"));
+        let ended = alone.install(run).unwrap();
         assert!(matches!(ended, Ended::Interrupted));
         let progress = checkpoints.latest(&network).unwrap().unwrap().progress;
         assert!(progress.differences.len() > known && progress.differences.len() < 108 && progress.step == 0);
@@ -320,8 +331,12 @@ fn a_stop_within_the_audit_keeps_the_differences_that_are_known() {
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let (mut known, mut attempts) = (0, 0);
     let resumed = loop {
-        let stopped = job(&cell, &dataset, folder.path(), if attempts < 9 { &signal } else { &goes_on });
-        match alone.install(|| audit(&stopped, &mut trained, &cell.audit_fdg, &surrogate)) {
+        let interrupt = if attempts < 9 { &signal } else { &goes_on };
+        let attempt = || {
+            let stopped = job(&cell, &dataset, folder.path(), interrupt);
+            audit(&stopped, &mut trained, &cell.audit_fdg, &surrogate)
+        };
+        match alone.install(attempt) {
             Ok(resumed) => break resumed,
             Err(error) => assert_eq!(harness::exit::code_of(&error), harness::exit::Code::Resumable),
         }

@@ -2,6 +2,7 @@
 
 use super::{Job, Saver, input_of};
 use crate::data::{Batches, Split};
+use crate::model::network::Network;
 use crate::rng::{Purpose, Stream};
 use crate::train::audit::first_layer;
 use crate::train::fdg::{Probe, choose_temperature};
@@ -13,6 +14,9 @@ use std::time::Duration;
 /// Differences are cheap to take again for some seconds, and a checkpoint holds all weights.
 const SELDOM: Duration = Duration::from_secs(10);
 
+/// Weights of one process between two exchanges: each turn packs the weights and takes the unperturbed pass anew.
+const WEIGHTS_A_TURN: usize = 64;
+
 impl Job<'_> {
     /// Heeds a signal between two finite differences. The state keeps those that are known: at a signal, and now and then.
     pub(in crate::train) fn pause(&self, state: &mut State, saver: &mut Saver, differences: &[f64]) -> Result<()> {
@@ -20,6 +24,31 @@ impl Job<'_> {
             state.progress.differences = differences.to_vec();
             state
         })
+    }
+
+    /// [`Probe::differences`], dealt out to the processes, some weights to each in turn.
+    pub(in crate::train) fn differences(
+        &self,
+        probe: &Probe<'_>,
+        network: &Network,
+        (param, epsilon): (usize, f64),
+        indices: &[usize],
+        known: Vec<f64>,
+        pause: &mut dyn FnMut(&[f64]) -> Result<()>,
+    ) -> Result<Vec<f64>> {
+        if self.ranks.size() == 1 {
+            return probe.differences(network, param, epsilon, indices, known, pause);
+        }
+        let mut differences = known;
+        while differences.len() < indices.len() {
+            let rest = &indices[differences.len()..];
+            let turn = &rest[..rest.len().min(WEIGHTS_A_TURN * self.ranks.size())];
+            let mine = self.ranks.deal(turn, WEIGHTS_A_TURN);
+            let found = probe.differences(network, param, epsilon, &mine, Vec::new(), &mut |_| Ok(()));
+            differences.extend(self.ranks.gather(found)?.concat());
+            pause(&differences)?;
+        }
+        Ok(differences)
     }
 
     /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved
@@ -48,9 +77,8 @@ impl Job<'_> {
         let network = state.network.clone();
         let all: Vec<usize> = (0..network.params[0].elem_count()).collect();
         let known = std::mem::take(&mut state.progress.differences);
-        let reference = probe.differences(&network, 0, fdg.epsilon, &all, known, &mut |differences| {
-            self.pause(state, saver, differences)
-        })?;
+        let mut pause = |differences: &[f64]| self.pause(state, saver, differences);
+        let reference = self.differences(&probe, &network, (0, fdg.epsilon), &all, known, &mut pause)?;
         state.progress.differences.clear();
         let Some(candidates) = choose_temperature(&probe, &network, &surrogate, fdg, &reference)? else {
             return Ok(false);

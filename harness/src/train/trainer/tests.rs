@@ -2,6 +2,7 @@ use super::*;
 use crate::cell::{Overrides, cells};
 use crate::data;
 use crate::ops::activation::host;
+use crate::ranks::{Ranks, threads};
 use crate::suite::Suite;
 
 fn weights(state: &State) -> Vec<f32> {
@@ -19,15 +20,15 @@ fn after_a_step(dataset_name: &str, micro_batch: Option<usize>, repeats: usize) 
     let dataset = data::open(&cell.config.data, cell.config.time_steps, None, None).unwrap();
     let (folder, interrupt) = (tempfile::tempdir().unwrap(), Interrupt::default());
     let save_every = Duration::from_secs(3600);
-    let (dataset, device, interrupt) = (&dataset, &Device::Cpu, &interrupt);
-    let job =
-        Job { cell: &cell, dataset, device, parent: None, folder: folder.path(), audit: false, save_every, interrupt };
+    let (dataset, device, interrupt, ranks) = (&dataset, &Device::Cpu, &interrupt, &Ranks::alone());
+    let (cell, folder) = (&cell, folder.path());
+    let job = Job { cell, dataset, device, parent: None, folder, audit: false, save_every, interrupt, ranks };
     let order: Vec<usize> = (0..repeats).flat_map(|_| 0..4).collect();
     let size = order.len();
     let batch = Batches::new(dataset.clone(), Split::Train, order, size, None, 0, 0).next().unwrap().unwrap();
     let mut state = job.initial_state().unwrap();
     let before = weights(&state);
-    let loss = job.step(&mut state, &batch, 10).unwrap();
+    let loss = job.step(&mut state, &batch, size, 10).unwrap();
     assert_eq!(state.progress.step, 1);
     (weights(&state), loss, before)
 }
@@ -46,4 +47,145 @@ fn parts_with_the_statistics_of_the_whole_give_the_step_of_the_whole() {
         let (other, ..) = after_a_step(name, Some(5), 3);
         assert_ne!(whole, other, "{name}");
     }
+}
+
+/// A spiking cell with FDG, 20 images in batches of 8: the last one is short of parts.
+fn sharded(shards: usize) -> Cell {
+    let overrides =
+        Overrides { width: Some(2), limit: Some(20), epochs: Some(2), shards: Some(shards), ..Overrides::default() };
+    let mut suite = Suite::load("smoke").unwrap();
+    suite.experiments.iter_mut().for_each(|e| e.batch = 8);
+    let all = cells(&suite, &overrides, "cpu-f32").unwrap();
+    let mut cell = all.into_iter().find(|cell| cell.config.fdg.is_some()).unwrap();
+    cell.config.parent_cell = None;
+    cell
+}
+
+/// Each process's whole state at the end, without clocks, and its evaluation; the files that they left.
+fn trained(cell: &Cell, processes: usize, audited: bool) -> (Vec<(Vec<u8>, Evaluation)>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let told = threads::run(processes, |ranks| {
+        let (device, interrupt) = (&Device::Cpu, &Interrupt::default());
+        let dataset = &data::open(&cell.config.data, cell.config.time_steps, None, None).unwrap();
+        // Only the first may touch the folder.
+        let folder = if ranks.is_first() { folder.path() } else { Path::new("/nowhere") };
+        let (save_every, parent) = (Duration::ZERO, None);
+        let job = Job { cell, dataset, device, parent, folder, audit: audited, save_every, interrupt, ranks };
+        let Ended::Finished(mut state, evaluation) = ranks.together(|| job.run(&mut |_| {})).unwrap() else {
+            panic!("the training did not finish")
+        };
+        let audit = crate::row::audit_of(&job, &mut state).unwrap().unwrap_or_default();
+        state.progress.fidelity.extend(audit.fidelity);
+        state.progress.train_seconds = 0.0;
+        state.progress.curves.iter_mut().for_each(|point| point.seconds = None);
+        let metadata = format!("{:?}", state.progress);
+        let mut bytes = metadata.into_bytes();
+        bytes.extend(weights(&state).iter().chain(&velocities(&state)).flat_map(|v| v.to_bits().to_le_bytes()));
+        bytes.extend(format!("{:?}", state.network.running).into_bytes());
+        (bytes, evaluation)
+    });
+    (told, std::fs::read_dir(folder.path()).unwrap().count())
+}
+
+fn velocities(state: &State) -> Vec<f32> {
+    state.velocities.iter().flat_map(|p| host::<f32>(p).unwrap().to_vec()).collect()
+}
+
+#[test]
+fn any_number_of_processes_trains_the_same_shards_to_the_same_bits() {
+    let cell = sharded(4);
+    assert_eq!((cell.config.batch, cell.config.micro_batch), (8, Some(2)));
+    let (alone, files) = trained(&cell, 1, true);
+    assert!(String::from_utf8_lossy(&alone[0].0).contains("FidelityPoint"));
+    for processes in [2, 3, 4] {
+        let (all, written) = trained(&cell, processes, true);
+        assert!(all.iter().all(|one| *one == alone[0]), "{processes} processes");
+        assert_eq!(written, files);
+    }
+    // Other shards are another training.
+    assert_ne!(trained(&sharded(2), 2, false).0[0].0, trained(&cell, 1, false).0[0].0);
+}
+
+#[test]
+fn a_signal_to_one_process_stops_all_and_any_number_goes_on_to_the_same_bits() {
+    let cell = sharded(4);
+    let (whole, _) = trained(&cell, 1, false);
+    let folder = tempfile::tempdir().unwrap();
+    let attempt = |processes: usize, stop_after: usize| {
+        threads::run(processes, |ranks| {
+            let (device, interrupt) = (&Device::Cpu, &Interrupt::default());
+            let dataset = &data::open(&cell.config.data, cell.config.time_steps, None, None).unwrap();
+            let (folder, save_every, cell) = (folder.path(), Duration::from_secs(3600), &cell);
+            let job = Job { cell, dataset, device, parent: None, folder, audit: false, save_every, interrupt, ranks };
+            let mut steps = 0;
+            let ended = job.run(&mut |tick| {
+                steps += usize::from(tick.finished_epoch.is_none());
+                if steps == stop_after && ranks.rank() + 1 == processes {
+                    interrupt.0.store(1, Ordering::Relaxed);
+                }
+            });
+            match ended.unwrap() {
+                Ended::Interrupted => None,
+                Ended::Finished(state, _) => Some(weights(&state)),
+                Ended::Diverged(..) => panic!("diverged"),
+            }
+        })
+    };
+    assert_eq!(attempt(2, 2), [None, None]);
+    assert_eq!(attempt(4, 1), [None, None, None, None]);
+    assert_eq!(attempt(1, 1), [None]);
+    let ended = attempt(3, usize::MAX);
+    let bits: Vec<u8> = ended[0].iter().flatten().flat_map(|v| v.to_bits().to_le_bytes()).collect();
+    assert!(ended.iter().all(|weights| *weights == ended[0]));
+    assert!(whole[0].0.windows(bits.len()).any(|window| window == bits));
+}
+
+#[test]
+fn data_that_one_process_cannot_read_fail_the_cell_everywhere() {
+    struct Torn(Arc<dyn Dataset>);
+    impl Dataset for Torn {
+        fn input(&self) -> InputShape {
+            self.0.input()
+        }
+
+        fn classes(&self) -> usize {
+            self.0.classes()
+        }
+
+        fn len(&self, split: Split) -> usize {
+            self.0.len(split)
+        }
+
+        fn label(&self, split: Split, index: usize) -> usize {
+            self.0.label(split, index)
+        }
+
+        fn data_hash(&self) -> &str {
+            self.0.data_hash()
+        }
+
+        fn protocol_id(&self) -> &str {
+            self.0.protocol_id()
+        }
+
+        fn sample(&self, _: Split, index: usize, _: Option<Draw>, _: &mut [f32]) -> Result<()> {
+            Err(exit::data(format!("image {index} is torn")))
+        }
+    }
+    let mut cell = sharded(4);
+    cell.config.fdg = None;
+    let told = threads::run(2, |ranks| {
+        let (device, interrupt) = (&Device::Cpu, &Interrupt::default());
+        let whole = data::open(&cell.config.data, cell.config.time_steps, None, None).unwrap();
+        let dataset: &Arc<dyn Dataset> = &if ranks.rank() == 1 { Arc::new(Torn(whole)) } else { whole };
+        let (folder, save_every) = (tempfile::tempdir().unwrap(), Duration::from_secs(3600));
+        let (cell, folder) = (&cell, folder.path());
+        let job = Job { cell, dataset, device, parent: None, folder, audit: false, save_every, interrupt, ranks };
+        match ranks.together(|| job.run(&mut |_| {})) {
+            Err(error) => (exit::code_of(&error), format!("{error:#}")),
+            Ok(_) => panic!("trained on torn data"),
+        }
+    });
+    assert_eq!(told[0], told[1]);
+    assert!(told[0].0 == exit::Code::Data && told[0].1.starts_with("process 1: image "), "{:?}", told[0]);
 }
