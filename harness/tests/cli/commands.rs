@@ -138,7 +138,8 @@ fn wrong_names_get_the_nearest_right_one() {
     bench.run(&["suite", "tiny", "-f", "method=rectangle", "-f", "stage=t2", "-f", "time-steps=1"]).code(4);
     bench.run(&["siute", "tiny"]).code(2).stderr(contains("suite"));
     bench.run(&["status", "nowhere"]).code(3).stderr(contains("no result folder"));
-    bench.run(&["parity", "nowhere.safetensors"]).code(3).stderr(contains("nowhere.safetensors"));
+    let parity = bench.run(&["parity", "nowhere.safetensors"]).code(3).stderr(contains("nowhere.safetensors"));
+    parity.stdout("{\"verdict\":\"fail\",\"checks\":[]}\n");
 }
 
 #[test]
