@@ -1,10 +1,13 @@
-//! What a person sees while cells train: a bar with the time left on a terminal, plain lines elsewhere.
+//! What a person sees while cells train: a bar with the time left on a terminal, plain lines elsewhere, and each cell's `log`.
 
 use crate::cell::Cell;
+use crate::environment::utc_now;
 use crate::plan::work;
 use crate::train::trainer::Tick;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Progress over the cells that are left, weighed by their estimated work.
@@ -12,6 +15,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     done: f64,
     cells: (usize, usize),
+    log: PathBuf,
 }
 
 /// Work units of the bar: integers, fine enough for a second of work on a small machine.
@@ -32,17 +36,20 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { bar, done: 0.0, cells: (0, cells.len()) }
+        Self { bar, done: 0.0, cells: (0, cells.len()), log: PathBuf::new() }
     }
 
-    /// A cell starts.
-    pub fn start(&mut self, cell: &Cell) {
+    /// A cell starts; what is said of it goes to `log` in its folder too.
+    pub fn start(&mut self, cell: &Cell, folder: &Path) -> Result<()> {
         self.cells.0 += 1;
-        self.say(&format!("[{}/{}] {}", self.cells.0, self.cells.1, cell.id));
+        self.log = folder.join("log");
+        let line = format!("[{}/{}] {}", self.cells.0, self.cells.1, cell.id);
+        self.say(&line);
+        self.log(&line)
     }
 
     /// A step of `cell` is done.
-    pub fn tick(&mut self, cell: &Cell, tick: &Tick<'_>) {
+    pub fn tick(&mut self, cell: &Cell, tick: &Tick<'_>) -> Result<()> {
         let share = tick.steps.0 as f64 / tick.steps.1 as f64;
         if let Some(bar) = &self.bar {
             bar.set_position(((self.done + share * work(cell).training_macs) / MACS_A_UNIT) as u64);
@@ -65,13 +72,25 @@ impl Progress {
             if self.bar.is_none() {
                 self.say(&line);
             }
+            self.log(&line)?;
         }
+        Ok(())
     }
 
     /// A cell ended.
-    pub fn finish(&mut self, cell: &Cell, outcome: &str) {
+    pub fn finish(&mut self, cell: &Cell, outcome: &str) -> Result<()> {
         self.done += work(cell).training_macs;
         self.say(&format!("  {outcome}"));
+        self.log(outcome)
+    }
+
+    /// Adds a line to the cell's log, which earlier attempts began.
+    fn log(&self, line: &str) -> Result<()> {
+        let written = std::fs::OpenOptions::new().append(true).create(true).open(&self.log);
+        let written =
+            written.and_then(|mut file| file.write_all(format!("{} {}\n", utc_now(), line.trim()).as_bytes()));
+        written
+            .with_context(|| format!("writing {}; is the folder writable and the disk not full?", self.log.display()))
     }
 
     /// A line for people, above the bar.

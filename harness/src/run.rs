@@ -164,14 +164,15 @@ fn one(
     if store.status(&cell.id)?.is_some() {
         store.forget(&cell.id, &lock)?;
     }
-    progress.start(cell);
+    let folder = store.cell_folder(&cell.id);
+    progress.start(cell, &folder)?;
     let started = utc_now();
     let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
     let dataset = match datasets.open(cell, request.data_dir.as_deref(), store) {
         Ok(dataset) => dataset,
         Err(error) => {
             let reason = format!("{error:#}");
-            progress.finish(cell, &format!("missing: {reason}"));
+            progress.finish(cell, &format!("missing: {reason}"))?;
             for planned in request.plan.cells.iter_mut().filter(|planned| planned.cell_id == cell.id) {
                 planned.missing = Some(reason.clone());
             }
@@ -182,18 +183,17 @@ fn one(
     let parent = match parent_weights(cell, store) {
         Ok(parent) => parent,
         Err(Inheritance::Later) => {
-            progress.finish(cell, "waits for its parent, which is not done");
+            progress.finish(cell, "waits for its parent, which is not done")?;
             outcome.busy += 1;
             return Ok(false);
         }
         Err(Inheritance::Never(reason)) => {
-            progress.finish(cell, &reason);
+            progress.finish(cell, &reason)?;
             outcome.failed += 1;
             store.commit(&cell.id, &failed(row(Status::Failed, Some(reason))))?;
             return Ok(true);
         }
     };
-    let folder = store.cell_folder(&cell.id);
     let save_every = std::env::var("HARNESS_SAVE_SECONDS")
         .ok()
         .and_then(|s| s.parse().ok())
@@ -221,12 +221,12 @@ fn one(
                 store.commit(&cell.id, &result)?;
             }
             checkpoints.forget()?;
-            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
+            progress.finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1))?;
             outcome.trained += 1;
             return Ok(true);
         }
         Ok(Ended::Diverged(state, message)) => {
-            progress.finish(cell, &format!("diverged: {message}"));
+            progress.finish(cell, &format!("diverged: {message}"))?;
             outcome.failed += 1;
             let mut result = failed(row(Status::Diverged, Some(message)));
             result.curves = state.curves;
@@ -236,7 +236,7 @@ fn one(
         }
         Err(error) if exit::code_of(&error) == Code::Io => return Err(error),
         Err(error) => {
-            progress.finish(cell, &format!("failed: {error:#}"));
+            progress.finish(cell, &format!("failed: {error:#}"))?;
             outcome.failed += 1;
             failed(row(Status::Failed, Some(format!("{error:#}"))))
         }

@@ -96,7 +96,7 @@ pub enum Ended {
 
 impl Job<'_> {
     /// Trains the cell, from its newest checkpoint where there is one.
-    pub fn run(&self, tick: &mut dyn FnMut(&Tick<'_>)) -> Result<Ended> {
+    pub fn run(&self, tick: &mut dyn FnMut(&Tick<'_>) -> Result<()>) -> Result<Ended> {
         let config = &self.cell.config;
         let checkpoints = Checkpoints::new(self.folder, &self.cell.config_hash);
         let mut state = match checkpoints.latest(&self.fresh_network()?)? {
@@ -136,7 +136,7 @@ impl Job<'_> {
                     ));
                 }
                 let epoch = state.progress.epoch;
-                tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
+                tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None })?;
                 if self.interrupt.requested() {
                     checkpoints.save(&state)?;
                     return Ok(Ended::Interrupted);
@@ -150,11 +150,12 @@ impl Job<'_> {
                 checkpoints.save(&state)?;
                 return Ok(Ended::Interrupted);
             }
+            checkpoints.write_metrics(&state.progress.curves)?;
             checkpoints.save(&state)?;
             saved = Instant::now();
             let point = state.progress.curves.last();
             let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
-            tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
+            tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point })?;
         }
         let network = &state.network;
         let evaluation = evaluate(

@@ -51,7 +51,7 @@ fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, inte
 
 fn train(cell: &Cell) -> State {
     let (dataset, folder, interrupt) = (dataset(cell), tempfile::tempdir().unwrap(), Interrupt::default());
-    match job(cell, &dataset, folder.path(), &interrupt).run(&mut |_| {}).unwrap() {
+    match job(cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(())).unwrap() {
         Ended::Finished(state, _) => *state,
         _ => panic!("the training did not finish"),
     }
@@ -110,8 +110,9 @@ fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_i
         assert!(attempts < 50, "it does not come to an end");
         let interrupt = Interrupt::default();
         let signal = interrupt.clone();
-        let ended =
-            job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+        let ended = job(&cell, &dataset, folder.path(), &interrupt)
+            .run(&mut |_| Ok(signal.0.store(1, Ordering::Relaxed)))
+            .unwrap();
         match ended {
             Ended::Finished(state, _) => break *state,
             Ended::Interrupted => {}
@@ -142,7 +143,7 @@ fn a_stop_within_the_finite_difference_gradient_keeps_the_differences_that_are_k
         known = progress.differences.len();
     }
     let goes_on = Interrupt::default();
-    match job(&cell, &dataset, folder.path(), &goes_on).run(&mut |_| {}).unwrap() {
+    match job(&cell, &dataset, folder.path(), &goes_on).run(&mut |_| Ok(())).unwrap() {
         Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
         _ => panic!("the training did not finish"),
     }
@@ -155,7 +156,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
     for _ in 0..2 {
         let interrupt = Interrupt::default();
         let signal = interrupt.clone();
-        job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+        job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(signal.0.store(1, Ordering::Relaxed))).unwrap();
     }
     let mut saved: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
     saved.sort();
@@ -176,7 +177,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
 fn a_loss_that_leaves_the_finite_numbers_is_a_divergence_with_its_last_finite_step() {
     let cell = cell(&SUITE.replace("lr = 0.05", "lr = 1e30"));
     let (dataset, folder, interrupt) = (dataset(&cell), tempfile::tempdir().unwrap(), Interrupt::default());
-    match job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| {}).unwrap() {
+    match job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(())).unwrap() {
         Ended::Diverged(_, message) => {
             assert!(message.contains("the loss became") && message.contains("last finite step"), "{message}");
         }
