@@ -21,7 +21,7 @@ use std::time::Duration;
     version,
     propagate_version = true,
     after_help = "Examples:
-  harness suite paper             the paper's grid, or without GPU and data its stand-in
+  harness suite paper             the paper's grid, or its small stand-in
   harness suite paper --dry-run   every cell of the paper's grid and its work
   harness suite smoke             every step of the machine in under a minute
   harness report results/smoke    renders the report again

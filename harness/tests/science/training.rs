@@ -111,7 +111,10 @@ fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_i
         let interrupt = Interrupt::default();
         let signal = interrupt.clone();
         let ended = job(&cell, &dataset, folder.path(), &interrupt)
-            .run(&mut |_| Ok(signal.0.store(1, Ordering::Relaxed)))
+            .run(&mut |_| {
+                signal.0.store(1, Ordering::Relaxed);
+                Ok(())
+            })
             .unwrap();
         match ended {
             Ended::Finished(state, _) => break *state,
@@ -156,7 +159,12 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
     for _ in 0..2 {
         let interrupt = Interrupt::default();
         let signal = interrupt.clone();
-        job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(signal.0.store(1, Ordering::Relaxed))).unwrap();
+        job(&cell, &dataset, folder.path(), &interrupt)
+            .run(&mut |_| {
+                signal.0.store(1, Ordering::Relaxed);
+                Ok(())
+            })
+            .unwrap();
     }
     let mut saved: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
     saved.sort();
