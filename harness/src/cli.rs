@@ -21,12 +21,13 @@ use std::time::Duration;
     version,
     propagate_version = true,
     after_help = "Examples:
-  harness suite paper                 the paper's grid, or its small stand-in where there is no GPU and no data
-  harness suite paper --dry-run       every cell of the paper's grid, with an estimate of its work
-  harness suite smoke                 every step of the machine in under a minute
-  harness report results/paper-mini   renders the report again
-Exit codes: 0 ok, 1 a check failed, 2 usage, 3 data, 4 nothing selected, 5 cells outstanding, 10 regression,
-11 a cell is missing, 20 a cell failed, 74 I/O, 75 stopped but resumable."
+  harness suite paper             the paper's grid, or its small stand-in
+  harness suite paper --dry-run   every cell of the paper's grid and its work
+  harness suite smoke             every step of the machine in under a minute
+  harness report results/smoke    renders the report again
+Exit codes: 0 ok, 1 a check failed, 2 usage, 3 data, 4 nothing selected,
+5 cells outstanding, 10 regression, 11 a cell is missing, 20 a cell failed,
+74 I/O, 75 stopped but resumable."
 )]
 pub struct Cli {
     /// Worker threads (results do not depend on it).
@@ -43,20 +44,35 @@ pub enum Command {
     /// Trains the cells of a suite that are not done yet, then renders the report.
     #[command(after_help = "Examples:
   harness suite paper-mini -f method=dspike -f method=rectangle --seeds 0..3
-  harness suite cifar10 --data-dir ~/data --limit 1000 --epochs 1 --width 8 --fdg-batch 4
-  harness suite paper --exact --data-dir ~/data     never falls back to the small stand-in
-  harness suite paper --data-dir ~/data --launcher slurm --partition gpu --gpus 1 --time 24:00:00 --dry-run")]
+  harness suite cifar10 --data-dir ~/data --limit 200 --epochs 1 --width 8
+  harness suite paper --exact --data-dir ~/data     never the stand-in
+  harness suite paper --launcher slurm --partition cpu --time 24:00:00 --dry-run")]
     Suite(Box<SuiteArgs>),
     /// Lists suites, cells, data sets or methods.
+    #[command(after_help = "Examples:
+  harness list suites
+  harness list cells --suite paper-mini -f method=dspike
+  harness list methods --suite smoke --json")]
     List(ListArgs),
     /// Shows what a result folder has and what it still lacks; exit 5 where cells are outstanding.
+    #[command(after_help = "Examples:
+  harness status results/smoke
+  harness status results/smoke --json")]
     Status(StatusArgs),
     /// Renders the report of a result folder.
+    #[command(after_help = "Examples:
+  harness report results/smoke
+  harness report results/smoke --splice README.md")]
     Report(ReportArgs),
     /// Joins result folders into one; refuses conflicts.
+    #[command(after_help = "Examples:
+  harness suite smoke --shard 0/2 --out a
+  harness suite smoke --shard 1/2 --out b
+  harness merge a b --out both")]
     Merge(MergeArgs),
     /// Holds two result folders (or rows.csv files) against each other, paired where seeds allow; exit 11 where a cell is missing.
-    #[command(after_help = "Example:\n  harness compare results/before results/after")]
+    #[command(after_help = "Examples:
+  harness compare results/smoke results/reference/smoke/rows.csv")]
     Compare {
         /// First result folder.
         a: PathBuf,
@@ -64,21 +80,33 @@ pub enum Command {
         b: PathBuf,
     },
     /// The gate for CI: a result folder against a baseline rows.csv; exit 10 on a regression, 11 where a cell is missing.
-    #[command(
-        after_help = "Example:\n  harness check results/smoke --baseline baseline/rows.csv --tolerance top1=0.01 --junit junit.xml"
-    )]
+    #[command(after_help = "Examples:
+  harness check results/smoke --baseline results/reference/smoke/rows.csv
+  harness check results/smoke --baseline b.csv --tolerance top1=0.01
+  harness check results/smoke --baseline b.csv --junit junit.xml")]
     Check(CheckArgs),
-    /// Data sets: list, fetch, verify, find, inspect.
+    /// Data sets: list, fetch, verify, path, inspect.
+    #[command(after_help = "Examples:
+  harness data list
+  harness data fetch cifar10 --data-dir ~/data
+  harness data verify cifar10 --data-dir ~/data")]
     Data {
         /// What to do with them.
         #[command(subcommand)]
         command: DataCommand,
     },
     /// Evaluates a cell's weights on its test split.
+    #[command(after_help = "Examples:
+  harness eval results/smoke/cells/sign-digits-resnet18-ann-s0-*")]
     Eval(EvalArgs),
     /// Trains one cell of a suite twice from the start and compares the results bit by bit.
+    #[command(after_help = "Examples:
+  harness repro-check $(ls results/smoke/cells | grep ann) --suite smoke")]
     ReproCheck(ReproArgs),
     /// Known answers: surrogates, LIF, convolutions, norms, FDG, pixels; on a card also every kernel against the CPU's.
+    #[command(after_help = "Examples:
+  harness selftest
+  harness selftest --device cuda --json")]
     Selftest {
         /// Where to compute.
         #[arg(long, default_value = "cpu")]
@@ -87,29 +115,42 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Recomputes a PyTorch reference dump; prints one JSON object.
+    /// Recomputes a PyTorch reference dump; prints one JSON object: a verdict, and the error of every check. Exit 1 where one is
+    /// beyond its tolerance, 3 where the dump is incomplete.
+    #[command(after_help = "Examples:
+  harness parity harness/tests/fixtures/surrogates.safetensors")]
     Parity {
         /// The dump, a safetensors file.
         fixture: PathBuf,
     },
     /// Measures speed; one JSON line a measurement.
+    #[command(after_help = "Examples:
+  harness bench step --width 16 --batch 16
+  harness bench fdg --width 8 --batch 8 --weights 16")]
     Bench {
         /// What to measure.
         #[command(subcommand)]
         command: BenchCommand,
     },
     /// Toolchain, device, data, disk, threads.
+    #[command(after_help = "Examples:
+  harness doctor
+  harness doctor --data-dir ~/data")]
     Doctor {
         /// The folder that holds data sets.
         #[arg(long)]
         data_dir: Option<PathBuf>,
     },
     /// Shell completions, to standard output.
+    #[command(after_help = "Examples:
+  harness completions bash > harness.bash")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
     /// Man pages, one a command, into a folder.
+    #[command(after_help = "Examples:
+  harness man man-pages")]
     Man {
         /// The folder.
         dir: PathBuf,
@@ -285,6 +326,9 @@ pub struct CheckArgs {
 #[derive(Subcommand, Debug)]
 pub enum DataCommand {
     /// Data sets: sizes, terms, where from, and what is here.
+    #[command(after_help = "Examples:
+  harness data list --data-dir ~/data
+  harness data list --json")]
     List {
         /// The folder that holds data sets.
         #[arg(long, env = "HARNESS_DATA_DIR")]
@@ -296,8 +340,8 @@ pub enum DataCommand {
     /// Downloads a data set (resumable, checked before use), or says how to get it.
     #[command(after_help = "Examples:
   harness data fetch cifar10 --data-dir ~/data
-  harness data fetch cifar10 --data-dir ~/data --from ~/Downloads/cifar-10-binary.tar.gz
-  harness data fetch imagenet                      says how to get it by hand")]
+  harness data fetch cifar10 --data-dir ~/data --from cifar-10-binary.tar.gz
+  harness data fetch imagenet                     says how to get it by hand")]
     Fetch {
         /// Data set: cifar10, cifar100, cifar10-dvs.
         dataset: String,
@@ -312,10 +356,18 @@ pub enum DataCommand {
         offline: bool,
     },
     /// Checks counts and checksums; names every bad file (exit 3).
+    #[command(after_help = "Examples:
+  harness data verify cifar10 --data-dir ~/data
+  harness data verify sign-digits")]
     Verify(DatasetArgs),
     /// Prints where a data set lies.
+    #[command(after_help = "Examples:
+  harness data path cifar10 --data-dir ~/data")]
     Path(DatasetArgs),
     /// Describes one recording (.aedat) or batch file (.bin).
+    #[command(after_help = "Examples:
+  harness data inspect ~/data/cifar10-dvs/cat/cifar10_cat_0.aedat --json
+  harness data inspect ~/data/cifar-10-batches-bin/test_batch.bin")]
     Inspect {
         /// The file.
         file: PathBuf,
@@ -366,5 +418,33 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// All commands below this one, with their names from the root.
+    fn below(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let named = |command: &clap::Command| (format!("{name} {}", command.get_name()), command.clone());
+        let children = command.get_subcommands().map(named);
+        children
+            .flat_map(|(name, child)| [vec![(name.clone(), child.clone())], below(&child, &name)].concat())
+            .collect()
+    }
+
+    #[test]
+    fn every_command_shows_examples_that_parse_and_fit_a_terminal() {
+        let commands = below(&Cli::command(), "harness");
+        assert!(commands.len() >= 25, "{}", commands.len());
+        for (name, command) in commands.into_iter().chain([("harness".into(), Cli::command())]) {
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{name} --help has no examples")).to_string();
+            let examples =
+                help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|l| l.starts_with("harness "));
+            let examples: Vec<&str> = examples.collect();
+            assert!(examples.iter().any(|line| line.starts_with(&name)), "{name}: {help}");
+            for line in examples {
+                assert!(line.len() <= 78, "{line} is broken on a terminal of 80 columns");
+                let line = line.split("   ").next().unwrap().replace("$(ls results/smoke/cells | grep ann)", "cell");
+                let line = line.split(" > ").next().unwrap();
+                Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
     }
 }

@@ -74,11 +74,23 @@ pub fn code_of(error: &anyhow::Error) -> Code {
 /// The known name nearest to a wrong one, as the tail of an error sentence: ``; did you mean `x`? Known: …``.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let best = known.iter().map(|name| (strsim::damerau_levenshtein(wrong, name), *name)).min();
-    match best {
-        Some((distance, name)) if distance <= wrong.len().max(name.len()) / 2 => {
-            format!("; did you mean `{name}`? Known: {}", known.join(", "))
-        }
-        _ => format!("; known: {}", known.join(", ")),
+    match closest(wrong, known.iter().copied()) {
+        Some(name) => format!("; did you mean `{name}`? Known: {}", known.join(", ")),
+        None => format!("; known: {}", known.join(", ")),
     }
+}
+
+fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known.into_iter().map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min();
+    best.filter(|(distance, name)| *distance <= wrong.len().max(name.len()) / 2).map(|(_, name)| name)
+}
+
+/// serde's "unknown field `x`, expected one of `a`, `b`" with the nearest of these names; other messages as they are.
+pub fn suggest(message: &str) -> String {
+    let message = message.trim_end();
+    let starts = ["unknown field `", "unknown variant `"].map(|words| message.rfind(words));
+    let Some(start) = starts.into_iter().flatten().max() else { return message.to_string() };
+    let mut names = message[start..].split('`').skip(1).step_by(2);
+    let wrong = names.next().unwrap_or_default();
+    closest(wrong, names).map_or(message.to_string(), |name| format!("{message}; did you mean `{name}`?"))
 }

@@ -106,7 +106,7 @@ pub fn follow(device: &Device, data_dir: Option<&Path>, interrupt: &Interrupt, r
         let Ok(dataset) = ranks.agree(datasets.open(&cell, data_dir, &cache)) else { continue };
         let (cell, dataset, folder, save_every) = (&cell, &dataset, Path::new(""), Duration::MAX);
         let job = Job { cell, dataset, device, parent: None, folder, audit, save_every, interrupt, ranks };
-        train(&job, &mut |_| {})?;
+        train(&job, &mut |_| Ok(()))?;
     }
     Ok(())
 }
@@ -254,23 +254,24 @@ impl Run<'_> {
         if store.status(&cell.id)?.is_some() {
             store.forget(&cell.id, &lock)?;
         }
-        progress().start(cell);
+        let folder = store.cell_folder(&cell.id);
+        progress().start(cell, &folder)?;
         let started = utc_now();
         let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
         let cache = store.root().join("cache");
         let dataset = match locked(&self.datasets).open(cell, request.data_dir.as_deref(), &cache) {
             Ok(dataset) => dataset,
-            Err(error) => return Ok(self.missing(cell, &error)),
+            Err(error) => return self.missing(cell, &error),
         };
         let parent = match parent_weights(cell, store) {
             Ok(parent) => parent,
             Err(Inheritance::Later) => {
-                progress().finish(cell, "waits for its parent, which is not done");
+                progress().finish(cell, "waits for its parent, which is not done")?;
                 locked(outcome).busy += 1;
                 return Ok(false);
             }
             Err(Inheritance::Never(reason)) => {
-                progress().finish(cell, &reason);
+                progress().finish(cell, &reason)?;
                 locked(outcome).failed += 1;
                 store.commit(&cell.id, &failed(row(Status::Failed, Some(reason))))?;
                 return Ok(true);
@@ -279,9 +280,8 @@ impl Run<'_> {
         ranks.from_first(Ok(Some(Order { cell: cell.clone(), audit: request.audit, cache })))?;
         let dataset = match ranks.agree(Ok(dataset)) {
             Ok(dataset) => dataset,
-            Err(error) => return Ok(self.missing(cell, &error)),
+            Err(error) => return self.missing(cell, &error),
         };
-        let folder = store.cell_folder(&cell.id);
         let save_every = std::env::var("HARNESS_SAVE_SECONDS")
             .ok()
             .and_then(|s| s.parse().ok())
@@ -302,12 +302,12 @@ impl Run<'_> {
                     store.commit(&cell.id, &result)?;
                 }
                 checkpoints.forget()?;
-                progress().finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1));
+                progress().finish(cell, &format!("done: test {:.1} % at the last epoch", 100.0 * evaluation.top1))?;
                 locked(outcome).trained += 1;
                 return Ok(true);
             }
             Trained::Diverged(state, message) => {
-                progress().finish(cell, &format!("diverged: {message}"));
+                progress().finish(cell, &format!("diverged: {message}"))?;
                 locked(outcome).failed += 1;
                 let mut result = failed(row(Status::Diverged, Some(message)));
                 result.curves = state.curves;
@@ -316,7 +316,7 @@ impl Run<'_> {
                 result
             }
             Trained::Failed(error) => {
-                progress().finish(cell, &format!("failed: {error:#}"));
+                progress().finish(cell, &format!("failed: {error:#}"))?;
                 locked(outcome).failed += 1;
                 failed(row(Status::Failed, Some(format!("{error:#}"))))
             }
@@ -326,14 +326,14 @@ impl Run<'_> {
     }
 
     /// Notes why a cell's data are not here; nothing was committed.
-    fn missing(&self, cell: &Cell, error: &anyhow::Error) -> bool {
+    fn missing(&self, cell: &Cell, error: &anyhow::Error) -> Result<bool> {
         let reason = format!("{error:#}");
-        locked(&self.progress).finish(cell, &format!("missing: {reason}"));
+        locked(&self.progress).finish(cell, &format!("missing: {reason}"))?;
         for planned in locked(&self.plan).cells.iter_mut().filter(|planned| planned.cell_id == cell.id) {
             planned.missing = Some(reason.clone());
         }
         locked(&self.outcome).missing += 1;
-        false
+        Ok(false)
     }
 }
 
@@ -348,7 +348,7 @@ enum Trained {
 ///
 /// # Errors
 /// What ends the run: a signal, and a disk that cannot be written.
-fn train(job: &Job<'_>, tick: &mut dyn FnMut(&Tick<'_>)) -> Result<Trained> {
+fn train(job: &Job<'_>, tick: &mut dyn FnMut(&Tick<'_>) -> Result<()>) -> Result<Trained> {
     let work = || {
         Ok(match job.run(tick)? {
             Ended::Finished(mut state, evaluation) => {

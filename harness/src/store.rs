@@ -156,11 +156,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Forgets a cell's result, weights and checkpoints, for `--fresh` and `--retry`.
+    /// Forgets a cell's result, metrics, weights and checkpoints, for `--fresh` and `--retry`; its log stays.
     pub fn forget(&self, id: &str, _lock: &Lock) -> Result<()> {
         let folder = self.cell_folder(id);
         // The result first: without its commit point, whatever is left is no finished cell.
-        for name in ["result.json", "weights.safetensors"] {
+        for name in ["result.json", "weights.safetensors", "metrics.jsonl"] {
             remove(&folder.join(name))?;
         }
         Checkpoints::new(&folder, "").forget()

@@ -165,7 +165,7 @@ impl Suite {
 
     /// Parses and checks a suite; nothing wrong with it surfaces later, in training.
     pub fn parse(text: &str) -> Result<Self> {
-        let suite: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let suite: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!(exit::suggest(&error.to_string())))?;
         suite.validate()?;
         Ok(suite)
     }
@@ -232,7 +232,8 @@ impl Suite {
         for stage in stages.into_iter().flatten() {
             most("recipe: epochs", stage.epochs)?;
             ensure!(stage.lr > 0.0 && stage.lr.is_finite(), "recipe: lr = {}, but it must be above 0", stage.lr);
-            ensure!(stage.weight_decay >= 0.0, "recipe: weight-decay = {} is below 0", stage.weight_decay);
+            let decay = stage.weight_decay;
+            ensure!(decay >= 0.0 && decay.is_finite(), "recipe: weight-decay = {decay}, but it must be 0 or above");
         }
         e.network.validate()?;
         e.data.validate()?;

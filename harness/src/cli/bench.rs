@@ -10,8 +10,14 @@ use std::path::PathBuf;
 #[derive(Subcommand, Debug)]
 pub enum BenchCommand {
     /// Forward, backward and optimiser on synthetic images.
+    #[command(after_help = "Examples:
+  harness bench step --architecture resnet18-plain --width 16 --batch 64
+  harness bench step --width 64 --norm tdbn --threads 2")]
     Step(BenchArgs),
     /// The finite-difference gradient over every first-layer weight.
+    #[command(after_help = "Examples:
+  harness bench fdg --width 8 --batch 8
+  harness bench fdg --width 64 --batch 32 --weights 16")]
     Fdg {
         /// Network and input.
         #[command(flatten)]
@@ -21,13 +27,21 @@ pub enum BenchCommand {
         weights: Option<usize>,
     },
     /// The forward pass of evaluation.
+    #[command(after_help = "Examples:
+  harness bench eval --architecture resnet18-plain --width 16 --batch 64")]
     Eval(BenchArgs),
     /// What an image costs in a cell's training: the calibration of `suite --budget`.
+    #[command(after_help = "Examples:
+  harness bench cell results/smoke/cells/*-ann-s0-*/config.toml")]
     Cell {
         /// The cell's config.toml, as result folders keep it.
         config: PathBuf,
     },
     /// Loading and augmentation of a suite's first data set, or reading of AEDAT recordings.
+    #[command(after_help = "Examples:
+  harness bench data --suite paper-mini --seconds 2
+  harness bench data --suite cifar10 --data-dir ~/data --augment crop4,flip
+  harness bench data --recordings ~/data/cifar10-dvs/cat/*.aedat")]
     Data {
         /// The suite whose first experiment names data, augmentation and batch.
         #[arg(long, default_value = "cifar10")]

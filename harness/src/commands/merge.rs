@@ -64,7 +64,7 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
 fn copy_files(from: &Store, to: &Store, id: &str) -> Result<()> {
     let (from, to) = (from.cell_folder(id), to.cell_folder(id));
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
-    for name in ["config.toml", "weights.safetensors"] {
+    for name in ["config.toml", "weights.safetensors", "metrics.jsonl", "log"] {
         let path = from.join(name);
         if path.is_file() {
             fs::copy(&path, to.join(name)).with_context(|| format!("copying {}", path.display()))?;

@@ -151,7 +151,7 @@ fn fallback(suite: &Suite, args: &SuiteArgs, card: bool) -> Result<Option<Suite>
     let fallback = Suite::load(name)?;
     eprintln!(
         "The suite `{}` is the paper's experiment at full scale, thousands of GPU hours, and this machine has {missing}.\n\
-         Running `{name}` instead: the same methods and the same code, narrower, on embedded data, into its own folder\n\
+         So `{name}` runs instead: the same methods and the same code, narrower, on embedded data, into its own folder\n\
          results/{name}. Its numbers are not the paper's experiments, and its report says so.\n\
          To run the real grid: `harness data list` says how to get the data; then `harness suite {} --exact --data-dir DIR`.\n\
          To see it: `harness suite {} --dry-run`.\n",

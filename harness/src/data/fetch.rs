@@ -123,6 +123,9 @@ fn obtain(
         Some(copy) => {
             let path = Path::new(copy);
             let path = if path.is_dir() { path.join(&archive.file) } else { path.to_path_buf() };
+            if !path.is_file() {
+                return Err(data(format!("--from {copy}: there is no file {}", path.display())));
+            }
             check(archive, &path)
                 .map_err(|what| data(format!("{} is not the official {}: {what}", path.display(), archive.file)))?;
             return Ok((path, false));

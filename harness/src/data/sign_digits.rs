@@ -24,6 +24,7 @@ struct Sheet {
     webp: &'static [u8],
     labels: &'static [u8],
     sha256: &'static str,
+    labels_sha256: &'static str,
 }
 
 /// SHA-256 of the training pixels.
@@ -33,12 +34,14 @@ const TRAIN: Sheet = Sheet {
     webp: include_bytes!("../../data/sign-digits-32/train.webp"),
     labels: include_bytes!("../../data/sign-digits-32/train.labels"),
     sha256: TRAIN_SHA256,
+    labels_sha256: "dc8464fee3aa17cde8561b1ef9edd03cfe13870f7966efca793cb914ee6530aa",
 };
 const TEST: Sheet = Sheet {
     name: "test.webp",
     webp: include_bytes!("../../data/sign-digits-32/test.webp"),
     labels: include_bytes!("../../data/sign-digits-32/test.labels"),
     sha256: "bf62f03927e4c6f56b52f20fd819ba636de07e7496587aa93a9d42d1103013b8",
+    labels_sha256: "eb5eb98145b3d1d2b778c80a27ab8c72f3ce9fd45b1c6f84617be49831b8496a",
 };
 
 impl Sheet {
@@ -62,8 +65,12 @@ impl Sheet {
             }
         }
         let found = hex(&Sha256::digest(&images));
-        if found != self.sha256 || self.labels.iter().any(|&label| label > 9) {
+        if found != self.sha256 {
             return Err(damaged(format!("SHA-256 of the pixels is {found}, not {}", self.sha256)));
+        }
+        let found = hex(&Sha256::digest(self.labels));
+        if found != self.labels_sha256 {
+            return Err(damaged(format!("SHA-256 of the labels is {found}, not {}", self.labels_sha256)));
         }
         Ok(Pixels { images, labels: self.labels.to_vec() })
     }
@@ -109,5 +116,10 @@ mod tests {
             assert_eq!(code_of(&error), Code::Data);
             assert!(error.to_string().contains("test.webp is damaged"), "{error}");
         }
+        let mut labels = TEST.labels.to_vec();
+        labels.swap(0, 379);
+        assert_ne!(labels, TEST.labels);
+        let error = Sheet { labels: labels.leak(), ..TEST }.decode().err().unwrap();
+        assert!(error.to_string().contains("SHA-256 of the labels"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! `harness data verify`: every file of a data set, the bad ones named.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,7 @@ pub fn verify_entry(entry: &Entry, path: Option<&Path>, out: &mut dyn Write) -> 
             (2, vec![])
         }
         (_, None) => return Err(data(format!("{} is not here", entry.name))),
-        (DatasetName::Cifar10 | DatasetName::Cifar100, Some(path)) => cifar(entry, path),
+        (DatasetName::Cifar10 | DatasetName::Cifar100, Some(path)) => cifar(entry, path)?,
         (DatasetName::Cifar10Dvs, Some(path)) => cifar10_dvs(path)?,
         (DatasetName::ImageNet, Some(path)) => imagenet(path)?,
     };
@@ -47,42 +46,52 @@ pub fn verify_entry(entry: &Entry, path: Option<&Path>, out: &mut dyn Write) -> 
 /// Number of files checked, and a sentence for each bad one.
 type Outcome = (usize, Vec<String>);
 
-fn cifar(entry: &Entry, path: &Path) -> Outcome {
+fn cifar(entry: &Entry, path: &Path) -> Result<Outcome> {
     if path.is_file() {
         let check = |archive| super::download::check(archive, path).err();
         let bad = entry.archives.iter().filter_map(check).map(|what| format!("{}: {what}", path.display())).collect();
-        return (1, bad);
+        return Ok((1, bad));
     }
+    let sums = sums(path)?;
     let check = |member: &super::catalog::Member| -> Option<String> {
         let file = path.join(&member.file);
         let name = file.display();
-        let bytes = match std::fs::metadata(&file) {
-            Ok(metadata) => metadata.len(),
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
             Err(error) => return Some(format!("{name}: {error}")),
         };
-        let md5 = match File::open(&file).and_then(digest_of::<Md5>) {
-            Ok(md5) => md5,
-            Err(error) => return Some(format!("{name}: {error}")),
-        };
-        if bytes != member.bytes {
+        if let Err(what) = against_sum(&file, &bytes, &sums) {
+            return Some(format!("{name}: {what}"));
+        }
+        let md5 = digest_of::<Md5>(bytes.as_slice()).unwrap_or_default();
+        if bytes.len() as u64 != member.bytes {
+            let bytes = bytes.len();
             return Some(format!("{name}: it has {bytes} bytes (MD5 {md5}), the official file {}", member.bytes));
         }
         (md5 != member.md5).then(|| format!("{name}: its MD5 is {md5}, the official one {}", member.md5))
     };
-    (entry.members.len(), entry.members.par_iter().filter_map(check).collect())
+    Ok((entry.members.len(), entry.members.par_iter().filter_map(check).collect()))
 }
 
-/// The sums of an unpacked data set, if they were written when it was unpacked.
+/// How many folders above a data set may list its files' sums too: a collection has one list.
+const ABOVE: usize = 2;
+
+/// The sums of a data set's files, by path: from the list written when it was unpacked, or from one beside or above it.
 fn sums(folder: &Path) -> Result<BTreeMap<PathBuf, String>> {
-    let path = folder.join(SUMS);
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(BTreeMap::new()) };
-    let parse = |(line, text): (usize, &str)| {
-        let (sum, file) = text.split_once("  ").filter(|(sum, _)| sum.len() == 64).ok_or_else(|| {
-            data(format!("{} line {}: expected a SHA-256 and a path; remove the file", path.display(), line + 1))
-        })?;
-        Ok((folder.join(file.trim_start_matches('*')), sum.to_string()))
-    };
-    text.lines().enumerate().map(parse).collect()
+    let mut sums = BTreeMap::new();
+    for folder in folder.ancestors().take(1 + ABOVE) {
+        let path = folder.join(SUMS);
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for (line, text) in text.lines().enumerate() {
+            let hex = |sum: &str| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let (sum, file) = text.split_once([' ', '\t']).filter(|(sum, _)| hex(sum)).ok_or_else(|| {
+                data(format!("{} line {}: expected a SHA-256 and a path; remove the file", path.display(), line + 1))
+            })?;
+            let file = file.trim_start().trim_start_matches('*').trim_start_matches("./");
+            sums.entry(folder.join(file)).or_insert_with(|| sum.to_ascii_lowercase());
+        }
+    }
+    Ok(sums)
 }
 
 /// What a file's content is, against its sum if there is one.

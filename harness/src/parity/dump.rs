@@ -81,6 +81,25 @@ impl Dump {
         self.metadata.get(key).map_or(default, String::as_str)
     }
 
+    /// What the metadata's name stands for; the first of `known` where the key is absent.
+    pub fn one_of<T: Copy>(&self, key: &str, known: &[(&str, T)]) -> Result<T> {
+        let Some(text) = self.metadata.get(key) else { return Ok(known[0].1) };
+        let found = known.iter().find(|(name, _)| name == text).map(|(_, value)| *value);
+        found.with_context(|| {
+            format!("the dump's `{key}` is `{text}`{}", exit::nearest(text, known.iter().map(|(name, _)| *name)))
+        })
+    }
+
+    /// A whole number from 1 to 4096 in the metadata.
+    pub fn whole(&self, key: &str) -> Result<usize> {
+        let number = self.number(key)?;
+        ensure!(
+            (1.0..=4096.0).contains(&number) && number.fract() == 0.0,
+            "the dump's `{key}` is {number}, but it must be a whole number from 1 to 4096"
+        );
+        Ok(number as usize)
+    }
+
     /// A number from the metadata.
     pub fn number(&self, key: &str) -> Result<f64> {
         let text = self.metadata.get(key).with_context(|| format!("the dump's metadata has no `{key}`"))?;
@@ -93,11 +112,14 @@ impl Dump {
         let parts = text.trim_matches(['(', ')', '[', ']']).split(',').map(str::trim).filter(|part| !part.is_empty());
         let stages: Vec<usize> =
             parts.map(str::parse).collect::<Result<_, _>>().with_context(|| format!("stages `{text}`"))?;
-        ensure!(!stages.is_empty() && stages.len() <= 8 && stages.iter().all(|n| *n <= 64), "stages `{text}`");
+        ensure!(
+            !stages.is_empty() && stages.len() <= 8 && stages.iter().all(|n| (1..=64).contains(n)),
+            "the dump's `stages` is `{text}`, but it must be up to eight numbers of blocks, e.g. (2, 2, 2, 2)"
+        );
         Ok(stages)
     }
 
-    /// The surrogates whose keys start with `<kind>_<p>` and hold `what`.
+    /// The surrogates whose keys start with `<kind>_<p>` and hold `what`; at least one.
     pub fn variants(&self, what: &str) -> Result<Vec<Variant>> {
         let mut list: Vec<Variant> = Vec::new();
         for name in self.names().filter_map(|name| name.strip_suffix(what)) {
@@ -107,8 +129,10 @@ impl Dump {
                 None => (prefix.as_str(), "0"),
             };
             let surrogate = surrogate_named(surrogate)?;
+            ensure!(matches!(detach, "0" | "1"), "`{name}`: expected detach0 or detach1");
             list.push(Variant { surrogate, detach_reset: detach == "1", prefix });
         }
+        ensure!(!list.is_empty(), "the dump has no tensor `<surrogate>…{what}`");
         Ok(list)
     }
 }

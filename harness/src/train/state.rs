@@ -233,6 +233,12 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Renews `metrics.jsonl`, a line an epoch as in curves.csv: before the checkpoint, so that no later epoch starts without it.
+    pub fn write_metrics(&self, curves: &[CurvePoint]) -> Result<()> {
+        let lines = curves.iter().map(|point| Ok(serde_json::to_string(point)? + "\n")).collect::<Result<String>>()?;
+        durable::write(&self.folder.join("metrics.jsonl"), lines.as_bytes())
+    }
+
     /// Saves a finished cell's weights; its checkpoints stay until its result is committed.
     pub fn finish(&self, state: &State) -> Result<()> {
         state.save(&Self::finished(&self.folder), &self.config_hash)

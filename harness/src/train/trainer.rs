@@ -103,7 +103,7 @@ pub enum Ended {
 impl Job<'_> {
     /// Trains the cell, from its newest checkpoint where there is one. All processes do the same with the same bits, but
     /// for the parts of batches, the finite differences and the batches of evaluations, which they deal out.
-    pub fn run(&self, tick: &mut dyn FnMut(&Tick<'_>)) -> Result<Ended> {
+    pub fn run(&self, tick: &mut dyn FnMut(&Tick<'_>) -> Result<()>) -> Result<Ended> {
         let config = &self.cell.config;
         let mut state = self.starting_state()?;
         state.progress.computed_by(Environment::new().git_revision);
@@ -139,7 +139,7 @@ impl Job<'_> {
                     ));
                 }
                 let epoch = state.progress.epoch;
-                tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None });
+                tick(&Tick { steps: self.steps(&state, per_epoch), epoch, loss, finished_epoch: None })?;
                 if unless_stopped(saver.pause(Duration::ZERO, || &state))?.is_none() {
                     return Ok(Ended::Interrupted);
                 }
@@ -150,7 +150,7 @@ impl Job<'_> {
             saver.end_epoch(&state)?;
             let point = state.progress.curves.last();
             let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
-            tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
+            tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point })?;
         }
         let evaluation = self.evaluate(&mut state, 0, test_split(self.dataset), true, &mut saver);
         let Some(evaluation) = unless_stopped(evaluation)? else { return Ok(Ended::Interrupted) };

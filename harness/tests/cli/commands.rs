@@ -78,6 +78,16 @@ fn a_suite_leaves_rows_curves_and_a_report_and_is_not_computed_twice() {
     for file in ["curves.csv", "anytime.csv", "fdg.csv", "layers.csv", "report/index.html", "report/report.md"] {
         assert!(fs::metadata(results.join(file)).unwrap().len() > 0, "{file}");
     }
+    for row in &rows {
+        let cell = results.join("cells").join(&row["cell_id"]);
+        let metrics = fs::read_to_string(cell.join("metrics.jsonl")).unwrap();
+        let points: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(points.len() == 1 && points[0]["test_top1"].as_f64().unwrap().to_string() == row["top1_last"]);
+        let log = fs::read_to_string(cell.join("log")).unwrap();
+        let told: Vec<&str> = log.lines().map(|line| line.split_once("Z ").unwrap().1).collect();
+        assert!(told[0].ends_with(&row["cell_id"]) && told[1].starts_with("epoch 1/1: loss"), "{log}");
+        assert!(told.len() == 3 && told[2].starts_with("done: test"), "{log}");
+    }
     let before = fs::read(results.join("rows.csv")).unwrap();
     bench.run(&["suite", "tiny"]).success().stderr(contains("epoch").not());
     assert_eq!(before, fs::read(results.join("rows.csv")).unwrap());
@@ -138,7 +148,8 @@ fn wrong_names_get_the_nearest_right_one() {
     bench.run(&["suite", "tiny", "-f", "method=rectangle", "-f", "stage=t2", "-f", "time-steps=1"]).code(4);
     bench.run(&["siute", "tiny"]).code(2).stderr(contains("suite"));
     bench.run(&["status", "nowhere"]).code(3).stderr(contains("no result folder"));
-    bench.run(&["parity", "nowhere.safetensors"]).code(3).stderr(contains("nowhere.safetensors"));
+    let parity = bench.run(&["parity", "nowhere.safetensors"]).code(3).stderr(contains("nowhere.safetensors"));
+    parity.stdout("{\"verdict\":\"fail\",\"checks\":[]}\n");
 }
 
 #[test]
@@ -157,6 +168,10 @@ fn a_wrong_suite_is_refused_before_anything_runs() {
         ("\"dspike\", \"rectangle\"]", "\"dspike\", \"rectangel\"]", "did you mean `rectangle`"),
         ("dataset = \"sign-digits\"", "dataset = \"sign-digit\"", "sign-digits"),
         ("batch = 8", "batch = 0", "batch = 0"),
+        ("weight-decay = 0.0005", "weight-decay = inf", "weight-decay = inf"),
+        ("{ name = \"rectangle\"", "{ name = \"rectangel\"", "did you mean `rectangle`?"),
+        ("norm = \"bn\"", "norm = \"tdbm\"", "did you mean `tdbn`?"),
+        ("momentum = 0.9", "momentun = 0.9", "did you mean `momentum`?"),
         ("ann = { epochs = 1,", "ann = { epochs = 9223372036854775807,", "must lie in 1..=1000000"),
         ("seeds = [0]", "seeds = []", "seeds is empty"),
         ("temperature = 1.0", "temperature = 0.0", "[0.01, 100]"),

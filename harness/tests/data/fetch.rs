@@ -12,6 +12,7 @@ use harness::data::catalog::{Entry, parse};
 use harness::data::commands::{FetchOptions, fetch_entry, verify_entry};
 use harness::exit::{Code, code_of};
 use md5::{Digest, Md5};
+use sha2::Sha256;
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -292,9 +293,11 @@ fn a_copy_of_ones_own_is_checked_used_and_kept() {
     let mut here = Here::new();
     let copies = tempfile::tempdir().unwrap();
     let copy = copies.path().join("cifar-10-binary.tar.gz");
-    std::fs::write(&copy, &archive[..50]).unwrap();
     here.options.from = Some(copy.display().to_string());
     here.options.offline = true;
+    let message = here.refusal(&entry(&archive, &[]));
+    assert!(message.contains("there is no file") && message.contains("cifar-10-binary.tar.gz"), "{message}");
+    std::fs::write(&copy, &archive[..50]).unwrap();
     let message = here.refusal(&entry(&archive, &[]));
     assert!(message.contains("is not the official cifar-10-binary.tar.gz: it has 50 bytes"), "{message}");
     std::fs::write(&copy, &archive).unwrap();
@@ -364,6 +367,17 @@ fn verify_finds_one_flipped_bit_by_its_checksum() {
     assert_eq!(out.lines().count(), 1);
     assert!(out.contains("data_batch_4.bin: its MD5 is"), "{out}");
     assert_eq!(code_of(&error.unwrap()), Code::Data);
+
+    // A list of sums above the folder, as collections of data sets have one, names the file too.
+    let sum = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let listed = here.folder().strip_prefix(here.dir.path()).unwrap().join("data_batch_4.bin");
+    let list = here.dir.path().join("SHA256SUMS");
+    std::fs::write(&list, format!("{}  ./{}\n", sum(&batch(4)), listed.display())).unwrap();
+    let (out, _) = printed(|out| verify_entry(&entry, Some(&here.folder()), out));
+    assert!(out.contains(&format!("data_batch_4.bin: its SHA-256 is {}", sum(&flipped))), "{out}");
+    std::fs::write(&list, "no sum\n").unwrap();
+    let (_, error) = printed(|out| verify_entry(&entry, Some(&here.folder()), out));
+    assert!(error.unwrap().to_string().contains("SHA256SUMS line 1: expected a SHA-256 and a path"));
 
     let archive = here.dir.path().join("cifar-10-binary.tar.gz");
     std::fs::write(&archive, &cifar_archive()[1..]).unwrap();

@@ -117,12 +117,14 @@ pub fn essence(results: &Path) -> BTreeMap<String, String> {
     for entry in walkdir::WalkDir::new(results).into_iter().map(Result::unwrap) {
         let path = entry.path();
         let name = path.strip_prefix(results).unwrap().to_str().unwrap().to_string();
-        if !entry.file_type().is_file() || name.starts_with("report/") {
+        // A log tells what happened, stops included.
+        if !entry.file_type().is_file() || name.starts_with("report/") || name.ends_with("/log") {
             continue;
         }
         let content = match path.extension().and_then(|extension| extension.to_str()) {
             Some("csv") => blanked_csv(path),
             Some("safetensors") => weights(path),
+            Some("jsonl") => fs::read_to_string(path).unwrap().lines().map(blanked_line).collect(),
             _ if name.ends_with("result.json") => {
                 let result: CellResult = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
                 blanked(&result).unwrap().to_string()
@@ -145,6 +147,13 @@ pub fn blanked_csv(path: &Path) -> String {
         writer.write_record(row.iter().enumerate().map(keep)).unwrap();
     }
     String::from_utf8(writer.into_inner().unwrap()).unwrap()
+}
+
+/// A line of `metrics.jsonl` without its volatile columns.
+fn blanked_line(line: &str) -> String {
+    let mut point: serde_json::Value = serde_json::from_str(line).unwrap();
+    point.as_object_mut().unwrap().retain(|key, _| !is_volatile(key));
+    format!("{point}\n")
 }
 
 /// Tensors bit by bit, and the metadata without clocks.

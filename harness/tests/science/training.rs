@@ -62,7 +62,7 @@ fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, inte
 
 fn train(cell: &Cell) -> State {
     let (dataset, folder, interrupt) = (dataset(cell), tempfile::tempdir().unwrap(), Interrupt::default());
-    match job(cell, &dataset, folder.path(), &interrupt).run(&mut |_| {}).unwrap() {
+    match job(cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(())).unwrap() {
         Ended::Finished(state, _) => *state,
         _ => panic!("the training did not finish"),
     }
@@ -121,8 +121,12 @@ fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_i
         assert!(attempts < 50, "it does not come to an end");
         let interrupt = Interrupt::default();
         let signal = interrupt.clone();
-        let ended =
-            job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+        let ended = job(&cell, &dataset, folder.path(), &interrupt)
+            .run(&mut |_| {
+                signal.0.store(1, Ordering::Relaxed);
+                Ok(())
+            })
+            .unwrap();
         match ended {
             Ended::Finished(state, _) => break *state,
             Ended::Interrupted => {}
@@ -153,7 +157,7 @@ fn a_stop_within_the_finite_difference_gradient_keeps_the_differences_that_are_k
         known = progress.differences.len();
     }
     let goes_on = Interrupt::default();
-    match job(&cell, &dataset, folder.path(), &goes_on).run(&mut |_| {}).unwrap() {
+    match job(&cell, &dataset, folder.path(), &goes_on).run(&mut |_| Ok(())).unwrap() {
         Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
         _ => panic!("the training did not finish"),
     }
@@ -169,7 +173,10 @@ fn a_stop_within_an_evaluation_keeps_the_images_that_are_counted() {
     let last_step = |tick: &Tick| tick.steps.0 == tick.steps.1 / 2 && tick.finished_epoch.is_none();
     // The last step of the first epoch is saved; every attempt after it evaluates four images.
     job(&cell, &dataset, folder.path(), &interrupt)
-        .run(&mut |tick| signal.0.store(usize::from(last_step(tick)), Ordering::Relaxed))
+        .run(&mut |tick| {
+            signal.0.store(usize::from(last_step(tick)), Ordering::Relaxed);
+            Ok(())
+        })
         .map(|ended| assert!(matches!(ended, Ended::Interrupted)))
         .unwrap();
     let network = Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, 0).unwrap();
@@ -180,7 +187,7 @@ fn a_stop_within_an_evaluation_keeps_the_images_that_are_counted() {
         let evaluated = checkpoints.latest(&network).unwrap().unwrap().progress.evaluated;
         assert_eq!(serde_json::to_value(&evaluated[0]).unwrap()["samples"], counted);
     }
-    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| {}).unwrap() {
+    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| Ok(())).unwrap() {
         Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
         _ => panic!("the training did not finish"),
     }
@@ -192,13 +199,18 @@ fn a_cell_that_goes_on_with_another_program_names_both() {
     let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
     let interrupt = Interrupt::default();
     let signal = interrupt.clone();
-    job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+    job(&cell, &dataset, folder.path(), &interrupt)
+        .run(&mut |_| {
+            signal.0.store(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .unwrap();
     let network = Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, 0).unwrap();
     let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
     let mut state = checkpoints.latest(&network).unwrap().unwrap();
     let this = state.progress.git_revision.replace("0123abc".into());
     checkpoints.save(&state).unwrap();
-    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| {}).unwrap() {
+    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| Ok(())).unwrap() {
         Ended::Finished(state, _) => {
             let expected = this.map_or("0123abc".to_string(), |this| format!("0123abc+{this}"));
             assert_eq!(state.progress.git_revision, Some(expected));
@@ -221,7 +233,12 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
     for _ in 0..2 {
         let interrupt = Interrupt::default();
         let signal = interrupt.clone();
-        job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| signal.0.store(1, Ordering::Relaxed)).unwrap();
+        job(&cell, &dataset, folder.path(), &interrupt)
+            .run(&mut |_| {
+                signal.0.store(1, Ordering::Relaxed);
+                Ok(())
+            })
+            .unwrap();
     }
     let mut saved: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
     saved.sort();
@@ -242,7 +259,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
 fn a_loss_that_leaves_the_finite_numbers_is_a_divergence_with_its_last_finite_step() {
     let cell = cell(&SUITE.replace("lr = 0.05", "lr = 1e30"));
     let (dataset, folder, interrupt) = (dataset(&cell), tempfile::tempdir().unwrap(), Interrupt::default());
-    match job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| {}).unwrap() {
+    match job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(())).unwrap() {
         Ended::Diverged(_, message) => {
             assert!(message.contains("the loss became") && message.contains("last finite step"), "{message}");
         }

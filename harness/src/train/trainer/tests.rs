@@ -71,7 +71,7 @@ fn trained(cell: &Cell, processes: usize, audited: bool) -> (Vec<(Vec<u8>, Evalu
         let folder = if ranks.is_first() { folder.path() } else { Path::new("/nowhere") };
         let (save_every, parent) = (Duration::ZERO, None);
         let job = Job { cell, dataset, device, parent, folder, audit: audited, save_every, interrupt, ranks };
-        let Ended::Finished(mut state, evaluation) = ranks.together(|| job.run(&mut |_| {})).unwrap() else {
+        let Ended::Finished(mut state, evaluation) = ranks.together(|| job.run(&mut |_| Ok(()))).unwrap() else {
             panic!("the training did not finish")
         };
         let audit = crate::row::audit_of(&job, &mut state).unwrap().unwrap_or_default();
@@ -123,6 +123,7 @@ fn a_signal_to_one_process_stops_all_and_any_number_goes_on_to_the_same_bits() {
                 if steps == stop_after && ranks.rank() + 1 == processes {
                     interrupt.0.store(1, Ordering::Relaxed);
                 }
+                Ok(())
             });
             match ended.unwrap() {
                 Ended::Interrupted => None,
@@ -181,7 +182,7 @@ fn data_that_one_process_cannot_read_fail_the_cell_everywhere() {
         let (folder, save_every) = (tempfile::tempdir().unwrap(), Duration::from_secs(3600));
         let (cell, folder) = (&cell, folder.path());
         let job = Job { cell, dataset, device, parent: None, folder, audit: false, save_every, interrupt, ranks };
-        match ranks.together(|| job.run(&mut |_| {})) {
+        match ranks.together(|| job.run(&mut |_| Ok(()))) {
             Err(error) => (exit::code_of(&error), format!("{error:#}")),
             Ok(_) => panic!("trained on torn data"),
         }
