@@ -191,7 +191,7 @@ fn dry_run(suite: &Suite, args: &SuiteArgs, precision: &str) -> Result<()> {
 fn jobs(args: &SuiteArgs, cells: &[Cell], card: bool) -> usize {
     let threads = rayon::current_num_threads();
     let auto = || {
-        let most = cells.iter().map(|cell| plan::step_memory(cell)).max().unwrap_or(0).max(1);
+        let most = cells.iter().map(plan::step_memory).max().unwrap_or(0).max(1);
         let room = available_memory_bytes().map_or(1, |free| (free / 2 / most) as usize);
         if card { 1 } else { threads.min(room) }
     };
