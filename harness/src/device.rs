@@ -74,6 +74,15 @@ pub fn describe(device: &Device) -> Description {
     }
 }
 
+/// Bytes of a card's memory that nobody uses; `None` for the CPU, and where the driver does not say.
+pub fn free_memory(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
+        _ => None,
+    }
+}
+
 #[cfg(not(feature = "cuda"))]
 fn card() -> Result<Device> {
     Err(exit::usage("this binary was built without CUDA; leave --device out, or say --device cpu"))

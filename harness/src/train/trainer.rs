@@ -1,5 +1,7 @@
 //! The training loop of one cell.
 
+pub(in crate::train) mod memory;
+mod pending;
 mod temperature;
 #[cfg(test)]
 mod tests;
@@ -10,14 +12,16 @@ use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
 use crate::exit;
 use crate::model::backward::Gradients;
-use crate::model::network::{Network, Neuron, Output, Pass, Statistics};
+use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::{Sgd, cosine};
 use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::Device;
+use memory::halving;
 use methods::surrogate::{Dspike, Surrogate};
+use pending::{Part, Pending};
 use report::record::CurvePoint;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,12 +82,6 @@ pub struct Job<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// What a part of a batch leaves once its tape is gone.
-struct Part {
-    output: Output,
-    loss: readout::Loss,
-}
-
 /// How a training ended.
 pub enum Ended {
     /// All epochs; evaluated on the test split.
@@ -124,10 +122,17 @@ impl Job<'_> {
                 Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(training.len());
             let order: Vec<usize> = shuffled.into_iter().map(|i| training[i]).collect();
             let (per_epoch, draw) = (order.len().div_ceil(config.batch), self.draw(state.progress.epoch));
-            let skip = state.progress.step;
-            let batches = Batches::new(self.dataset.clone(), Split::Train, order, config.batch, Some(draw), 1, skip);
+            let (skip, workers) = (state.progress.step, self.loaders());
+            let batches =
+                Batches::new(self.dataset.clone(), Split::Train, order, config.batch, Some(draw), workers, skip);
+            let mut pending = Pending::default();
             for batch in batches {
-                let loss = self.step(&mut state, &batch?, per_epoch)?;
+                self.step(&mut state, &mut pending, &batch?, per_epoch)?;
+                let last = state.progress.step == per_epoch;
+                if !(self.is_due(&pending) || last || self.interrupt.requested() || saved.elapsed() > self.save_every) {
+                    continue;
+                }
+                let loss = self.settle(&mut state, &mut pending)?;
                 lap(&mut state.progress, &mut started);
                 if !loss.is_finite() {
                     return Ok(Ended::Diverged(
@@ -156,16 +161,7 @@ impl Job<'_> {
             let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point });
         }
-        let network = &state.network;
-        let evaluation = evaluate(
-            network,
-            self.dataset,
-            test_split(self.dataset),
-            self.time_steps(),
-            self.at_once(),
-            true,
-            self.interrupt,
-        );
+        let evaluation = self.evaluate(&state, test_split(self.dataset), true);
         let evaluation = match evaluation {
             Err(_) if self.interrupt.requested() => return Ok(Ended::Interrupted),
             evaluation => evaluation?,
@@ -177,9 +173,19 @@ impl Job<'_> {
         self.cell.config.time_steps.unwrap_or(1)
     }
 
-    /// Images at once.
-    fn at_once(&self) -> usize {
-        self.cell.config.micro_batch.unwrap_or(self.cell.config.batch)
+    /// Images at once: what the suite asks for, or what a card had room for.
+    fn at_once(&self, state: &State) -> usize {
+        state.progress.micro_batch.or(self.cell.config.micro_batch).unwrap_or(self.cell.config.batch)
+    }
+
+    /// Evaluates the state; its running statistics make the number of images at once of no account.
+    fn evaluate(&self, state: &State, samples: (Split, Vec<usize>), count_synops: bool) -> Result<Evaluation> {
+        let attempt = |images| {
+            let samples = samples.clone();
+            let time_steps = self.time_steps();
+            evaluate(&state.network, self.dataset, samples, time_steps, images, count_synops, self.interrupt)
+        };
+        halving(self.at_once(state), attempt).map(|(evaluation, _)| evaluation)
     }
 
     /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.
@@ -204,6 +210,11 @@ impl Job<'_> {
             )));
         }
         Ok(training)
+    }
+
+    /// Threads that load: while a card computes, all the others.
+    fn loaders(&self) -> usize {
+        if self.device.is_cuda() { rayon::current_num_threads().max(2) - 1 } else { 1 }
     }
 
     fn draw(&self, epoch: usize) -> Draw {
@@ -246,15 +257,32 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
-    ///
-    /// A batch that is trained in parts: the gradient is that of the mean loss over all of it, each norm takes a part's
-    /// statistics, and the running ones move once a part.
-    fn step(&self, state: &mut State, batch: &Batch, per_epoch: usize) -> Result<f64> {
+    /// Forward, backward, optimiser; waits for nothing. [`Job::settle`] reads what came of it.
+    fn step(&self, state: &mut State, pending: &mut Pending, batch: &Batch, per_epoch: usize) -> Result<()> {
         let config = &self.cell.config;
-        let (mut scores, mut sum): (Vec<(Part, usize)>, Option<Gradients>) = (Vec::new(), None);
-        for first in (0..batch.len).step_by(self.at_once()) {
-            let range = first..batch.len.min(first + self.at_once());
+        let at_once = self.at_once(state);
+        let ((parts, gradients), images) = halving(at_once, |images| self.gradients(state, batch, images))?;
+        if images < at_once {
+            tracing::warn!(
+                "the card's memory ran out at {at_once} images; from here on {images} at once, the batch stays"
+            );
+            state.progress.micro_batch = Some(images);
+        }
+        let (steps, all) = self.steps(state, per_epoch);
+        let lr = cosine(config.stage.lr, steps, all);
+        let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
+        sgd.step(&state.network.params, &state.velocities, &gradients)?;
+        state.progress.step += 1;
+        pending.0.push(parts);
+        Ok(())
+    }
+
+    /// A batch's gradient, taken in parts of `images`: that of the mean loss over all of it, where each norm takes a part's
+    /// statistics, and the running ones move once a part.
+    fn gradients(&self, state: &State, batch: &Batch, images: usize) -> Result<(Vec<Part>, Gradients)> {
+        let (mut parts, mut sum): (Vec<Part>, Option<Gradients>) = (Vec::new(), None);
+        for first in (0..batch.len).step_by(images) {
+            let range = first..batch.len.min(first + images);
             let part = batch.part(range, self.dataset.input().time_steps.unwrap_or(1));
             let share = part.len as f64 / batch.len as f64;
             let (seen, gradients) = self.part(state, &part, share)?;
@@ -262,32 +290,9 @@ impl Job<'_> {
                 None => gradients,
                 Some(sum) => sum.iter().zip(&gradients).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?,
             });
-            scores.push((seen, part.len));
+            parts.push(seen);
         }
-        let gradients = sum.context("a batch without samples")?;
-        let (steps, all) = self.steps(state, per_epoch);
-        let lr = cosine(config.stage.lr, steps, all);
-        let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
-        sgd.step(&state.network.params, &state.velocities, &gradients)?;
-        let mut loss = 0.0;
-        for (seen, images) in scores {
-            // Until here nothing waited for the device.
-            let score = seen.loss.score()?;
-            loss += score.loss * images as f64 / batch.len as f64;
-            if !score.loss.is_finite() {
-                return Ok(score.loss);
-            }
-            state.network.update_running(&seen.output)?;
-            let progress = &mut state.progress;
-            progress.loss_sum += score.loss * images as f64;
-            progress.right += score.top1;
-            for layer in seen.output.activity()? {
-                progress.spikes.0 += layer.spikes;
-                progress.spikes.1 += layer.neuron_steps;
-            }
-        }
-        state.progress.step += 1;
-        Ok(loss)
+        Ok((parts, sum.context("a batch without samples")?))
     }
 
     /// Forward and backward of a part of a batch, its gradients times its share.
@@ -303,22 +308,13 @@ impl Job<'_> {
         let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };
         let gradients = state.network.backward(&output, &grad_logits, time_steps, batch.len, &surrogate)?;
         output.tape.clear();
-        Ok((Part { output, loss }, gradients))
+        Ok((Part { output, loss, images: batch.len }, gradients))
     }
 
     /// Tests the epoch's weights and starts the next; `None` where a signal came first.
     fn finish_epoch(&self, state: &mut State) -> Result<Option<()>> {
         let config = &self.cell.config;
-        let network = &state.network;
-        let test = evaluate(
-            network,
-            self.dataset,
-            test_split(self.dataset),
-            self.time_steps(),
-            self.at_once(),
-            false,
-            self.interrupt,
-        );
+        let test = self.evaluate(state, test_split(self.dataset), false);
         let test = match test {
             Err(_) if self.interrupt.requested() => return Ok(None),
             test => test?,
@@ -326,10 +322,7 @@ impl Job<'_> {
         let (held_out, training) = self.split_training();
         let samples = training.len() as f64;
         if !held_out.is_empty() {
-            let split = (Split::Train, held_out);
-            let chosen =
-                evaluate(network, self.dataset, split, self.time_steps(), self.at_once(), false, self.interrupt);
-            let chosen = match chosen {
+            let chosen = match self.evaluate(state, (Split::Train, held_out), false) {
                 Err(_) if self.interrupt.requested() => return Ok(None),
                 chosen => chosen?.top1,
             };
