@@ -87,21 +87,36 @@ card() {
   for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9; do ln -s libcuda.so.1 "$1/$library"; done
 }
 card card "$root/harness/src/ops/cuda/kernels"
-step() { "$binary" bench step --width 4 --batch 2 --time-steps 2 --input 3x16x16 --warmup 0 --steps 1 "$@"; }
+step() { "$binary" bench step --width 4 --batch 1 --time-steps 2 --input 3x8x8 --warmup 1 --steps 1 "$@"; }
 rate() { grep -oE '"firing_rate":[0-9.]{8}'; }
 cpu=$(step --device cpu | rate)
 card=$(LD_LIBRARY_PATH=card step --device cuda | rate)
 if [ "$cpu" != "$card" ]; then echo "the same step fires $card on the played card, $cpu on the CPU" >&2; exit 1; fi
 for precision in tf32 bf16; do
-  LD_LIBRARY_PATH=card step --device cuda --precision $precision | grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\""
+  LD_LIBRARY_PATH=card step --device cuda --precision $precision >line
+  grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\"" line
+  # A trace of the calls to the driver: none within the steps can make the host wait.
+  grep -q '"host_waits_within_steps":0,' line || { echo "the host waits for the card within a step: $(cat line)" >&2; exit 1; }
 done
+echo "ok   the host waits for nothing within 32 steps: $(grep -oE '"(host_waits|steps_between)[a-z_]*":[0-9]+' line | xargs)"
+LD_LIBRARY_PATH=card "$binary" bench kernels --width 8 --batch 1 --time-steps 2 --input 3x8x8 --device cuda | grep -q '"share_of_copy_bandwidth":[0-9]'
 # The short self-test comes first: every kernel and a training step against the CPU.
 cells() {
-  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3
+  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3 "$@"
 }
 LD_LIBRARY_PATH=card cells >log 2>&1 || { cat log >&2; exit 1; }
 grep -q 'a played card, no GPU' cells/rows.csv
 echo "ok   a played card: self-test passed, $(($(wc -l <cells/rows.csv) - 1)) cells trained"
+
+# A byte less than training takes at most: half the images at once, the same batch, and the row says so. The network is wide
+# enough that the self-test takes less.
+rm -r cells
+LD_LIBRARY_PATH=card CARD_PEAK=peak cells --width 16 >log 2>&1 || { cat log >&2; exit 1; }
+! grep -q 'micro-batch=' cells/rows.csv
+rm -r cells
+LD_LIBRARY_PATH=card CARD_BYTES=$(($(cat peak) - 1)) cells --width 16 >log 2>&1 || { cat log >&2; exit 1; }
+grep -q ';micro-batch=[1-9]' cells/rows.csv || { echo "where memory runs out, the row does not say so" >&2; cat log >&2; exit 1; }
+echo "ok   a byte less than $(cat peak): $(grep -oE 'micro-batch=[0-9]+' cells/rows.csv | sort -u | xargs)"
 
 # A card whose optimiser is wrong must not train.
 cp -r "$root/harness/src/ops/cuda/kernels" kernels

@@ -96,7 +96,7 @@ fn card() -> Result<Device> {
 #[cfg(feature = "cuda")]
 mod opened {
     use super::Description;
-    use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys::CUresult};
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, result as driver, sys, sys::CUresult};
     use candle_core::{CudaDevice, Device, backend::BackendDevice};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -128,6 +128,7 @@ mod opened {
         unsafe {
             device.disable_event_tracking();
         }
+        keep_memory(&device)?;
         quietly(|| crate::ops::cuda::launch::load(&device)).map_err(|cause| {
             format!("the card refuses the kernels of this binary ({cause}); is the driver 580 or later?")
         })?;
@@ -136,6 +137,25 @@ mod opened {
             format!("cuDNN 9 cannot be used ({cause}); install it, or build without the feature `cudnn`")
         })?;
         Ok(Device::Cuda(device))
+    }
+
+    /// Freed memory stays with this process, to be taken again without the driver; else it goes back at every wait.
+    #[allow(unsafe_code)]
+    fn keep_memory(device: &CudaDevice) -> Result<(), String> {
+        let stream = device.cuda_stream();
+        if !stream.context().has_async_alloc() {
+            return Ok(());
+        }
+        let mut all = u64::MAX;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the card is open, and the attribute is a u64.
+        let kept = unsafe {
+            driver::device::get_default_mem_pool(stream.context().cu_device())
+                .and_then(|pool| driver::mem_pool::set_attribute(pool, attribute, (&raw mut all).cast()))
+        };
+        kept.map_err(|error| {
+            format!("the card's memory pool refuses its setting ({error}); is the driver 580 or later?")
+        })
     }
 
     /// cudarc panics where a library or a symbol in it is absent.

@@ -22,6 +22,8 @@ pub enum BenchCommand {
     },
     /// The forward pass of evaluation.
     Eval(BenchArgs),
+    /// Our elementwise kernels on the step's largest maps, and on a card the bandwidth of a plain copy.
+    Kernels(BenchArgs),
     /// What an image costs in a cell's training: the calibration of `suite --budget`.
     Cell {
         /// The cell's config.toml, as result folders keep it.

@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use memory::halving;
 use methods::surrogate::{Dspike, Surrogate};
+pub use pending::STEPS_A_LOOK;
 use pending::{Part, Pending};
 use report::record::CurvePoint;
 use std::path::{Path, PathBuf};

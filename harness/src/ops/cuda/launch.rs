@@ -157,6 +157,21 @@ pub fn load(device: &candle_core::CudaDevice) -> Result<()> {
     device.get_or_load_custom_func("sgd", card::MODULE, card::PTX).map(drop)
 }
 
+/// How often so far the host asked the driver for something that can wait for the card: synchronisation, copies from and to
+/// memory that is not pinned, allocation out of turn. `None` in a binary whose calls are not counted (scripts/cuda_link.sh).
+pub fn host_waits() -> Option<u64> {
+    #[cfg(counted_waits)]
+    {
+        unsafe extern "C" {
+            static harness_host_waits: std::sync::atomic::AtomicU64;
+        }
+        // SAFETY: a counter of the stand-ins that this binary is linked with, changed by locked additions alone.
+        return Some(unsafe { harness_host_waits.load(std::sync::atomic::Ordering::Relaxed) });
+    }
+    #[cfg(not(counted_waits))]
+    None
+}
+
 #[cfg(feature = "cuda")]
 mod card {
     use super::{Address, Arguments, Element, THREADS};

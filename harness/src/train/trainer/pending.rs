@@ -7,7 +7,7 @@ use crate::train::state::State;
 use anyhow::Result;
 
 /// Steps between two looks at a card's results.
-const STEPS_A_LOOK: usize = 32;
+pub const STEPS_A_LOOK: usize = 32;
 
 /// What a part of a batch leaves once its tape is gone.
 pub(super) struct Part {
