@@ -87,17 +87,22 @@ card() {
   for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9; do ln -s libcuda.so.1 "$1/$library"; done
 }
 card card "$root/harness/src/ops/cuda/kernels"
-step() { "$binary" bench step --width 4 --batch 2 --time-steps 2 --input 3x16x16 --warmup 0 --steps 1 "$@"; }
+step() { "$binary" bench step --width 4 --batch 1 --time-steps 2 --input 3x8x8 --warmup 1 --steps 1 "$@"; }
 rate() { grep -oE '"firing_rate":[0-9.]{8}'; }
 cpu=$(step --device cpu | rate)
 card=$(LD_LIBRARY_PATH=card step --device cuda | rate)
 if [ "$cpu" != "$card" ]; then echo "the same step fires $card on the played card, $cpu on the CPU" >&2; exit 1; fi
 for precision in tf32 bf16; do
-  LD_LIBRARY_PATH=card step --device cuda --precision $precision | grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\""
+  LD_LIBRARY_PATH=card step --device cuda --precision $precision >line
+  grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\"" line
+  # A trace of the calls to the driver: none within the steps can make the host wait.
+  grep -q '"host_waits_within_steps":0,' line || { echo "the host waits for the card within a step: $(cat line)" >&2; exit 1; }
 done
+echo "ok   the host waits for nothing within 32 steps: $(grep -oE '"(host_waits|steps_between)[a-z_]*":[0-9]+' line | xargs)"
+LD_LIBRARY_PATH=card "$binary" bench kernels --width 8 --batch 1 --time-steps 2 --input 3x8x8 --device cuda | grep -q '"share_of_copy_bandwidth":[0-9]'
 # The short self-test comes first: every kernel and a training step against the CPU.
 cells() {
-  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3
+  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3 "$@"
 }
 LD_LIBRARY_PATH=card cells >log 2>&1 || { cat log >&2; exit 1; }
 grep -q 'a played card, no GPU' cells/rows.csv

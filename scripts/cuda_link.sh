@@ -19,10 +19,17 @@ while read -r library module code file; do
   {
     echo '#include <dlfcn.h>'
     echo "static long absent_$library(void) { return $code; }"
+    [ "$library" != cuda ] || echo "long harness_host_waits;"
     for name in $names; do
+      count=
+      # Calls that can make the host wait for the card are counted: `bench step` prints how many there are within its steps.
+      case $name in
+        cuCtxSynchronize | cuStreamSynchronize | cuMemcpyDtoH*_v2 | cuMemcpyHtoD*_v2 | cuMemAlloc_v2 | cuMemFree_v2 | \
+          cuMemHostAlloc | cuMemFreeHost | cuModuleLoadData*) count='lock incq harness_host_waits(%rip)\n' ;;
+      esac
       # A jump through a slot keeps every argument where it is, whatever the function's type.
       echo "void *${library}_slot_$name = (void *)absent_$library;"
-      echo "__asm__(\".globl $name\\n.type $name,@function\\n$name: jmp *${library}_slot_$name(%rip)\\n\");"
+      echo "__asm__(\".globl $name\\n.type $name,@function\\n$name: ${count}jmp *${library}_slot_$name(%rip)\\n\");"
     done
     echo "__attribute__((constructor(101))) static void open_$library(void) {"
     echo "  void *library = dlopen(\"$file\", RTLD_LAZY | RTLD_GLOBAL), *found;"

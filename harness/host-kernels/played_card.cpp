@@ -4,6 +4,7 @@
 #include "kernels.cu"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -95,7 +96,8 @@ int cuInit(unsigned) { return 0; }
 int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 int cuDeviceGet(int* device, int) { return *device = 0, 0; }
 int cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "a played card, no GPU"), 0; }
-int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : 0, 0; }
+// 75: compute capability; 115: memory in the order of a stream.
+int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : attribute == 115 ? 1 : 0, 0; }
 int cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, 0; }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void*) { return 0; }
@@ -106,12 +108,49 @@ int cuGetErrorString(int, const char** text) { return *text = "an error of the p
 int cuEventCreate(void** event, unsigned) { return *event = (void*)1, 0; }
 int cuEventDestroy_v2(void*) { return 0; }
 int cuEventRecord(void*, void*) { return 0; }
+int cuEventSynchronize(void*) { return 0; }
+int cuStreamCreate(void** stream, unsigned) { return *stream = (void*)2, 0; }
+int cuStreamDestroy_v2(void*) { return 0; }
 int cuStreamWaitEvent(void*, void*, unsigned) { return 0; }
 int cuStreamSynchronize(void*) { return 0; }
 int cuStreamIsCapturing(void*, int* status) { return *status = 0, 0; }
-// Memory that was not written holds NaN, in f32, f64 and bf16.
-int cuMemAlloc_v2(uint64_t* at, size_t bytes) { return *at = (uint64_t)memset(aligned_alloc(256, (bytes + 511) & ~255ul), 0xff, bytes), 0; }
-int cuMemFree_v2(uint64_t at) { return free((void*)at), 0; }
+// Memory that was not written holds NaN, in f32, f64 and bf16. There are CARD_BYTES of it, where that is said.
+static std::map<uint64_t, size_t> allocations;
+static size_t allocated;
+// The most that was ever taken goes to the file CARD_PEAK.
+static struct Peak {
+  size_t bytes = 0;
+  ~Peak() {
+    const char* name = getenv("CARD_PEAK");
+    FILE* file = name ? fopen(name, "w") : nullptr;
+    if (file) fprintf(file, "%zu\n", bytes), fclose(file);
+  }
+} peak;
+static size_t card_bytes() {
+  const char* text = getenv("CARD_BYTES");
+  return text ? strtoull(text, nullptr, 10) : ~0ull >> 1;
+}
+int cuMemAllocAsync(uint64_t* at, size_t bytes, void*) {
+  if (allocated + bytes > card_bytes()) return 2;
+  *at = (uint64_t)memset(aligned_alloc(256, (bytes + 511) & ~255ul), 0xff, bytes);
+  allocations[*at] = bytes;
+  allocated += bytes;
+  if (allocated > peak.bytes) peak.bytes = allocated;
+  return 0;
+}
+int cuMemFreeAsync(uint64_t at, void*) {
+  allocated -= allocations.at(at);
+  allocations.erase(at);
+  return free((void*)at), 0;
+}
+int cuMemAlloc_v2(uint64_t* at, size_t bytes) { return cuMemAllocAsync(at, bytes, nullptr); }
+int cuMemFree_v2(uint64_t at) { return cuMemFreeAsync(at, nullptr); }
+int cuMemGetInfo_v2(size_t* free, size_t* total) { return *total = card_bytes(), *free = card_bytes() - allocated, 0; }
+int cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = (void*)1, 0; }
+int cuMemPoolSetAttribute(void*, int attribute, const uint64_t* value) { return attribute == 4 && *value == ~0ull ? 0 : 1; }
+int cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = aligned_alloc(256, (bytes + 511) & ~255ul), 0; }
+int cuMemFreeHost(void* at) { return free(at), 0; }
+int cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void*) { return memcpy((void*)to, (void*)from, bytes), 0; }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) { return memcpy((void*)to, from, bytes), 0; }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) { return memcpy(to, (void*)from, bytes), 0; }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) { return memcpy((void*)to, (void*)from, bytes), 0; }

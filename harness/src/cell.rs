@@ -191,8 +191,14 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
 /// The data's protocol; training on fewer samples is another one, and so are norms over fewer.
 fn protocol_id(data: &DataConfig, held_out: usize, micro_batch: Option<usize>) -> String {
     let held_out = if held_out == 0 { String::new() } else { format!(";held-out={held_out}") };
-    let micro_batch = micro_batch.map_or(String::new(), |images| format!(";micro-batch={images}"));
-    format!("{}{held_out}{micro_batch}", data.protocol_id())
+    let whole = format!("{}{held_out}", data.protocol_id());
+    micro_batch.map_or(whole.clone(), |images| protocol_of_parts(&whole, images))
+}
+
+/// A protocol whose batches are trained in parts of `images`: its norms are over fewer.
+pub fn protocol_of_parts(protocol_id: &str, images: usize) -> String {
+    let whole = protocol_id.split(";micro-batch=").next().unwrap_or_default();
+    format!("{whole};micro-batch={images}")
 }
 
 /// The images of a shard.

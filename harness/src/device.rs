@@ -74,6 +74,15 @@ pub fn describe(device: &Device) -> Description {
     }
 }
 
+/// Bytes of a card's memory that nobody uses; `None` for the CPU, and where the driver does not say.
+pub fn free_memory(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
+        _ => None,
+    }
+}
+
 #[cfg(not(feature = "cuda"))]
 fn card() -> Result<Device> {
     Err(exit::usage("this binary was built without CUDA; leave --device out, or say --device cpu"))
@@ -88,7 +97,7 @@ fn card() -> Result<Device> {
 mod opened {
     use super::Description;
     use crate::ranks;
-    use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys::CUresult};
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, result as driver, sys, sys::CUresult};
     use candle_core::{CudaDevice, Device, backend::BackendDevice};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -121,6 +130,7 @@ mod opened {
         unsafe {
             device.disable_event_tracking();
         }
+        keep_memory(&device)?;
         quietly(|| crate::ops::cuda::launch::load(&device)).map_err(|cause| {
             format!("the card refuses the kernels of this binary ({cause}); is the driver 580 or later?")
         })?;
@@ -129,6 +139,25 @@ mod opened {
             format!("cuDNN 9 cannot be used ({cause}); install it, or build without the feature `cudnn`")
         })?;
         Ok(Device::Cuda(device))
+    }
+
+    /// Freed memory stays with this process, to be taken again without the driver; else it goes back at every wait.
+    #[allow(unsafe_code)]
+    fn keep_memory(device: &CudaDevice) -> Result<(), String> {
+        let stream = device.cuda_stream();
+        if !stream.context().has_async_alloc() {
+            return Ok(());
+        }
+        let mut all = u64::MAX;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the card is open, and the attribute is a u64.
+        let kept = unsafe {
+            driver::device::get_default_mem_pool(stream.context().cu_device())
+                .and_then(|pool| driver::mem_pool::set_attribute(pool, attribute, (&raw mut all).cast()))
+        };
+        kept.map_err(|error| {
+            format!("the card's memory pool refuses its setting ({error}); is the driver 580 or later?")
+        })
     }
 
     /// cudarc panics where a library or a symbol in it is absent.

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod model;
 pub mod ops;
 pub mod parity;
+pub mod peaks;
 pub mod plan;
 pub mod progress;
 pub mod queue;

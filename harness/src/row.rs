@@ -1,6 +1,6 @@
 //! From a trained cell to its row and the companions of the row.
 
-use crate::cell::{Cell, in_chain};
+use crate::cell::{Cell, in_chain, protocol_of_parts};
 use crate::data::Dataset;
 use crate::device::{Device, describe};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
@@ -113,6 +113,9 @@ pub fn finished(
     record.surrogate_width = surrogate.map(|s| s.width());
     record.surrogate_peak = surrogate.map(|s| s.peak());
     record.surrogate_area = surrogate.map(|s| s.area());
+    if let Some(images) = state.progress.micro_batch {
+        record.protocol_id = protocol_of_parts(&record.protocol_id, images);
+    }
     record.top1_last = Some(test.top1);
     record.top1_best = state.progress.top1_best;
     record.top1_held_out = state.progress.held_out_choice.map(|(_, test)| test);

@@ -30,6 +30,8 @@ pub enum BenchCommand {
     #[command(after_help = "Examples:
   harness bench eval --architecture resnet18-plain --width 16 --batch 64")]
     Eval(BenchArgs),
+    /// Our elementwise kernels on the step's largest maps, and on a card the bandwidth of a plain copy.
+    Kernels(BenchArgs),
     /// What an image costs in a cell's training: the calibration of `suite --budget`.
     #[command(after_help = "Examples:
   harness bench cell results/smoke/cells/*-ann-s0-*/config.toml")]

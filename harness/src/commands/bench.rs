@@ -1,5 +1,7 @@
 //! `harness bench`: one JSON line a measurement, on synthetic standard-normal images.
 
+mod card;
+
 use crate::budget::measure;
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::data::bench as data_bench;
@@ -9,14 +11,17 @@ use crate::device;
 use crate::environment::peak_memory_bytes;
 use crate::exit;
 use crate::model::config::NetworkConfig;
+use crate::model::cost::{self, StepCost};
 use crate::model::network::{LayerActivity, Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
+use crate::ops::cuda::launch::host_waits;
 use crate::ops::optimizer::Sgd;
-use crate::plan::layer_macs;
+use crate::peaks;
 use crate::rng::{Purpose, Stream};
 use crate::suite::Suite;
 use crate::train::fdg::Probe;
+use crate::train::trainer::STEPS_A_LOOK;
 use anyhow::Result;
 use candle_core::Tensor;
 use methods::lif::{Lif, Reset};
@@ -33,6 +38,7 @@ const EPOCH_IMAGES: f64 = 50_000.0;
 pub fn bench(command: &BenchCommand) -> Result<()> {
     let line = match command {
         BenchCommand::Step(args) => step(&Bench::new(args)?)?,
+        BenchCommand::Kernels(args) => kernels(&Bench::new(args)?)?,
         BenchCommand::Eval(args) => eval(&Bench::new(args)?)?,
         BenchCommand::Fdg { bench, weights } => fdg(&Bench::new(bench)?, *weights)?,
         BenchCommand::Cell { config } => measure::of_file(config)?,
@@ -91,12 +97,33 @@ impl<'a> Bench<'a> {
         Pass { time_steps: self.args.time_steps, statistics, keep_tape, count_synops: false }
     }
 
-    /// Of a step's convolutions and readout, as if no spike were zero: forward, weight's and input's gradients; square images only.
-    fn dense_flops(&self) -> Option<f64> {
+    /// What a step computes and moves; square images only.
+    fn cost(&self) -> Option<StepCost> {
         let (height, width) = (self.input.height(), self.input.width());
-        let (first, others) = (height == width).then(|| layer_macs(&self.network.layout, height))?;
-        // The first convolution runs once an image, and has no input's gradient.
-        Some(2.0 * self.args.batch as f64 * (2.0 * first + 3.0 * others * self.args.time_steps as f64))
+        let (time_steps, batch) = (self.args.time_steps, self.args.batch);
+        (height == width).then(|| cost::step(&self.network.layout, height, time_steps, batch, false))
+    }
+
+    /// A step's rates, and their shares of what the card's data sheet promises and of what a plain copy reaches.
+    fn rates(&self, step_seconds: f64) -> Result<serde_json::Value> {
+        let device = self.network.device();
+        let cost = self.cost();
+        let flops = cost.map(|cost| cost.flops / step_seconds);
+        let bytes = cost.map(|cost| (cost.convolution_bytes + cost.elementwise_bytes) / step_seconds);
+        if device.is_cpu() {
+            return Ok(json!({ "dense_flops_per_second": flops }));
+        }
+        let peaks = device::describe(device).gpu.and_then(|name| peaks::of(&name));
+        let peak_flops = peaks.map(|peaks| peaks.flops_per_second(self.args.precision));
+        let (peak_bytes, copy) = (peaks.map(|peaks| peaks.bytes_per_second()), card::copy_bandwidth(device)?);
+        let share = |rate: Option<f64>, of: Option<f64>| rate.zip(of).map(|(rate, of)| rate / of);
+        Ok(json!({
+            "dense_flops_per_second": flops, "peak_flops_per_second": peak_flops,
+            "share_of_peak_flops": share(flops, peak_flops),
+            "accounted_bytes_per_second": bytes, "copy_bytes_per_second": copy, "peak_bytes_per_second": peak_bytes,
+            "share_of_copy_bandwidth": share(bytes, copy), "share_of_peak_bandwidth": share(bytes, peak_bytes),
+            "copy_share_of_peak_bandwidth": share(copy, peak_bytes),
+        }))
     }
 
     fn line(&self, mut measured: serde_json::Value) -> String {
@@ -133,39 +160,75 @@ fn loading(
     Ok(serde_json::to_string(&rate)?)
 }
 
-/// Forward, backward, SGD.
+/// Forward, backward, SGD. A card is given as many steps as in training before their results are read.
 fn step(bench: &Bench<'_>) -> Result<String> {
     let args = bench.args;
     let mut network = bench.network.clone();
     let velocities = network.params.iter().map(Tensor::zeros_like).collect::<candle_core::Result<Vec<_>>>()?;
     let sgd = Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 };
     let (mut steps, mut forwards, mut backwards, mut rate) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+    let together = if network.device().is_cuda() { STEPS_A_LOOK } else { 1 };
+    let mut waits = host_waits().map(|_| 0);
     for i in 0..args.warmup + args.steps {
-        let start = Instant::now();
-        let output = network.forward(&bench.input, args.batch, &bench.pass(Statistics::Batch, true))?;
-        let loss = readout::cross_entropy(&output.logits, &bench.labels, args.time_steps, CLASSES)?;
-        let forward = start.elapsed().as_secs_f64();
-        let gradients = network.backward(&output, &loss.grad_logits, args.time_steps, args.batch, &bench.surrogate)?;
-        let backward = start.elapsed().as_secs_f64() - forward;
-        sgd.step(&network.params, &velocities, &gradients)?;
-        network.update_running(&output)?;
-        rate = mean_rate(&output.activity()?);
-        drop((output, gradients));
+        let (start, mut pending) = (Instant::now(), Vec::new());
+        let (mut forward, mut backward, before) = (0.0, 0.0, host_waits());
+        for _ in 0..together {
+            let start = Instant::now();
+            let mut output = network.forward(&bench.input, args.batch, &bench.pass(Statistics::Batch, true))?;
+            let loss = readout::cross_entropy(&output.logits, &bench.labels, args.time_steps, CLASSES)?;
+            forward = start.elapsed().as_secs_f64();
+            let gradients =
+                network.backward(&output, &loss.grad_logits, args.time_steps, args.batch, &bench.surrogate)?;
+            backward = start.elapsed().as_secs_f64() - forward;
+            sgd.step(&network.params, &velocities, &gradients)?;
+            output.tape.clear();
+            pending.push((output, loss));
+        }
+        let after = host_waits();
+        for (output, loss) in &pending {
+            if together > 1 {
+                loss.score()?;
+            }
+            network.update_running(output)?;
+            rate = mean_rate(&output.activity()?);
+        }
+        drop(pending);
         if i >= args.warmup {
-            steps.push(start.elapsed().as_secs_f64());
+            steps.push(start.elapsed().as_secs_f64() / together as f64);
             forwards.push(forward);
             backwards.push(backward);
+            waits = waits.zip(after.zip(before)).map(|(waits, (after, before))| waits + after - before);
         }
     }
     let median_step = median(&mut steps);
     // A card is asked to do and not waited for within a step: these would be the times of the asking.
     let waited = network.device().is_cpu();
-    Ok(bench.line(json!({
+    let mut measured = json!({
         "images_per_second": args.batch as f64 / median_step, "step_seconds_median": median_step,
         "forward_seconds": waited.then(|| median(&mut forwards)),
         "backward_seconds": waited.then(|| median(&mut backwards)), "firing_rate": rate,
-        "dense_flops_per_second": bench.dense_flops().map(|flops| flops / median_step),
-    })))
+    });
+    if !waited {
+        measured["steps_between_reads"] = json!(together);
+        measured["host_waits_within_steps"] = json!(waits);
+    }
+    if let (Some(measured), Some(rates)) = (measured.as_object_mut(), bench.rates(median_step)?.as_object()) {
+        measured.extend(rates.clone());
+    }
+    Ok(bench.line(measured))
+}
+
+/// Each elementwise kernel, and its share of the bandwidth of a copy.
+fn kernels(bench: &Bench<'_>) -> Result<String> {
+    let (args, device) = (bench.args, bench.network.device());
+    let copy = card::copy_bandwidth(device)?;
+    let shape = [args.time_steps, args.batch, bench.input.height(), bench.input.width(), args.width];
+    let mut list = card::elementwise(device, shape)?;
+    for kernel in &mut list {
+        let rate = kernel["bytes_per_second"].as_f64();
+        kernel["share_of_copy_bandwidth"] = json!(rate.zip(copy).map(|(rate, copy)| rate / copy));
+    }
+    Ok(bench.line(json!({ "copy_bytes_per_second": copy, "kernels": list })))
 }
 
 /// The forward pass of evaluation.

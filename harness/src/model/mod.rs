@@ -2,6 +2,7 @@
 
 pub mod backward;
 pub mod config;
+pub mod cost;
 pub mod layout;
 pub mod memory;
 pub mod network;

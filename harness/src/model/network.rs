@@ -4,7 +4,7 @@ use super::config::NetworkConfig;
 use super::layout::{ConvNorm, Layer, Layout, Pool};
 use super::readout;
 use crate::ops::activation::Activation;
-use crate::ops::{conv, neuron, norm, pool};
+use crate::ops::{conv, cuda, neuron, norm, pool};
 use candle_core::{Device, Result, Tensor};
 use methods::lif::Lif;
 use serde::{Deserialize, Serialize};
@@ -262,16 +262,7 @@ impl Network {
         pass: &Pass,
         packed: &[Option<conv::Packed>],
     ) -> Result<Output> {
-        let mut run = Run {
-            network: self,
-            pass,
-            batch,
-            packed,
-            activity: Vec::new(),
-            spikes: Vec::new(),
-            statistics: Vec::new(),
-            tape: Vec::new(),
-        };
+        let mut run = Run::new(self, pass, batch, packed);
         let mut x = input.clone();
         for layer in &self.layout.layers {
             x = run.layer(layer, x)?;
@@ -284,6 +275,18 @@ impl Network {
         let logits = readout::logits(&x, weight, bias)?;
         let Run { activity, spikes, statistics, tape, .. } = run;
         Ok(Output { logits, layers: activity, spikes, statistics, tape, last: x })
+    }
+
+    /// The logits `[T·G·B, classes]` of G batches of B images side by side, from what the first layer gives for them; each
+    /// norm takes each batch's own statistics. On a card's kernels alone.
+    pub fn behind_first(&self, first: Activation, groups: usize, batch: usize, time_steps: usize) -> Result<Tensor> {
+        let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: false, count_synops: false };
+        let mut run = Run { groups, ..Run::new(self, &pass, groups * batch, &[]) };
+        let mut x = first;
+        for layer in &self.layout.layers[1..] {
+            x = run.layer(layer, x)?;
+        }
+        readout::logits(&x, &self.params[self.params.len() - 2], &self.params[self.params.len() - 1])
     }
 
     /// Moves the running statistics, which are in host memory, towards those of a training pass. Waits for the device.
@@ -311,6 +314,8 @@ struct Run<'a> {
     network: &'a Network,
     pass: &'a Pass,
     batch: usize,
+    /// Batches side by side in it.
+    groups: usize,
     packed: &'a [Option<conv::Packed>],
     activity: Vec<LayerActivity>,
     spikes: Vec<Tensor>,
@@ -318,7 +323,12 @@ struct Run<'a> {
     tape: Vec<Saved>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(network: &'a Network, pass: &'a Pass, batch: usize, packed: &'a [Option<conv::Packed>]) -> Self {
+        let (activity, spikes, statistics, tape) = Default::default();
+        Self { network, pass, batch, groups: 1, packed, activity, spikes, statistics, tape }
+    }
+
     fn layer(&mut self, layer: &Layer, x: Activation) -> Result<Activation> {
         match layer {
             Layer::Unit { neuron, conv } => {
@@ -376,7 +386,10 @@ impl Run<'_> {
         let (gamma, beta) = (&params[c.weight + 1], &params[c.weight + 2]);
         match self.pass.statistics {
             Statistics::Batch => {
-                let statistics = norm::statistics(&conv_out)?;
+                let statistics = match self.groups {
+                    1 => norm::statistics(&conv_out)?,
+                    groups => cuda::norm::grouped_statistics(&conv_out, groups, self.pass.time_steps)?,
+                };
                 let count = conv_out.images() * conv_out.height() * conv_out.width();
                 let normed = norm::fold(conv_out, &statistics, gamma, beta, c.gain)?;
                 self.statistics.push((c.running, statistics, count));

@@ -6,14 +6,19 @@ use candle_core::{Device, Result, Tensor};
 
 /// `[T·B, H, W, C]` to logits `[T·B, classes]`.
 pub fn logits(x: &Activation, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    pool::global_average(x)?.matmul(&weight.t()?)?.broadcast_add(bias)
+    let logits = pool::global_average(x)?.matmul(&weight.t()?)?;
+    if cuda::takes(&logits) {
+        cuda::train::add_bias(&logits, bias)?;
+        return Ok(logits);
+    }
+    logits.broadcast_add(bias)
 }
 
 /// Gradients of weight, bias and of the last activation, from those of the logits `[T·B, classes]`.
 pub fn backward(x: &Activation, weight: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor, Activation)> {
     let features = pool::global_average(x)?;
     let grad_weight = grad.t()?.matmul(&features)?;
-    let grad_bias = grad.sum(0)?;
+    let grad_bias = if cuda::takes(grad) { cuda::train::bias_gradient(grad)? } else { grad.sum(0)? };
     let grad_input = pool::global_average_backward(x, &grad.matmul(weight)?)?;
     Ok((grad_weight, grad_bias, grad_input))
 }

@@ -1,6 +1,6 @@
 //! What flows between layers: channel-last maps, and spikes as bits.
 
-use super::{Input, pad8};
+use super::{Input, cuda, pad8};
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -21,6 +21,9 @@ pub struct Activation {
 impl Activation {
     /// A map from `[images, height, width, channels]` without padding.
     pub fn from_images(values: &[f32], dims: [usize; 4], device: &Device) -> Result<Self> {
+        if cuda::serves(device) {
+            return cuda::feed::map(values, dims, device);
+        }
         let [images, height, width, channels] = dims;
         let padded = pad8(channels);
         let mut map = vec![0f32; images * height * width * padded];

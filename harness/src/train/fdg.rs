@@ -1,5 +1,6 @@
 //! The finite-difference gradient of the first layer in a real network, and the temperature it chooses.
 
+use super::perturbed::Perturbed;
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
@@ -38,7 +39,7 @@ pub struct Candidate {
 }
 
 impl Probe<'_> {
-    fn batch(&self) -> usize {
+    pub(super) fn batch(&self) -> usize {
         self.labels.len()
     }
 
@@ -47,7 +48,7 @@ impl Probe<'_> {
         Pass { time_steps: self.time_steps, statistics: Statistics::Batch, keep_tape, count_synops: false }
     }
 
-    fn loss(&self, network: &Network, packed: &[Option<Packed>]) -> Result<f64> {
+    pub(super) fn loss(&self, network: &Network, packed: &[Option<Packed>]) -> Result<f64> {
         let output = network.forward_packed(self.input, self.batch(), &self.pass(false), packed)?;
         Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?.score()?.loss)
     }
@@ -62,7 +63,8 @@ impl Probe<'_> {
     ///
     /// Each loss is computed by the same kernels as a training forward pass, so these are the bits of the plain loop.
     /// Only the perturbations are spread over the threads, the other parameters are packed once, and near the perturbed
-    /// weight, where few spikes change, the convolutions update the unperturbed pass's sums.
+    /// weight, where few spikes change, the convolutions update the unperturbed pass's sums. A card takes many perturbations
+    /// of the first layer in one pass ([`Perturbed`]).
     ///
     /// `known`: the first of them, from a run that was stopped. `pause` is told those that are known, every few weights;
     /// its error stops the work.
@@ -75,6 +77,11 @@ impl Probe<'_> {
         known: Vec<f64>,
         pause: &mut dyn FnMut(&[f64]) -> Result<()>,
     ) -> Result<Vec<f64>> {
+        if cuda::takes(&network.params[param])
+            && let Some(perturbed) = Perturbed::new(self, network, param)?
+        {
+            return perturbed.all_differences(epsilon, indices, known, pause);
+        }
         let weights = readout::values(&network.params[param])?;
         let shape = network.params[param].dims().to_vec();
         let packed = shared(network, param);

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod evaluate;
 pub mod fdg;
+mod perturbed;
 pub mod state;
 pub mod trainer;
 

@@ -26,6 +26,9 @@ pub struct Progress {
     /// Of the finite-difference gradient that will choose it, the first weights' differences.
     #[serde(default)]
     pub differences: Vec<f64>,
+    /// Images at once, where a card had no room for as many as asked for.
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
     /// Dspike's temperature, where the surrogate has one.
     pub temperature: Option<f64>,
     /// Sum of loss · images over that epoch so far.

@@ -1,6 +1,8 @@
 //! The training loop of one cell.
 
+pub(in crate::train) mod memory;
 mod parts;
+mod pending;
 mod saver;
 mod temperature;
 #[cfg(test)]
@@ -21,8 +23,11 @@ use crate::ranks::Ranks;
 use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::Device;
+use memory::halving;
 use methods::surrogate::{Dspike, Surrogate};
 use parts::Part;
+use pending::Pending;
+pub use pending::STEPS_A_LOOK;
 use report::record::CurvePoint;
 pub(super) use saver::Saver;
 use std::ops::Range;
@@ -127,10 +132,15 @@ impl Job<'_> {
                 Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(training.len());
             let order: Vec<usize> = shuffled.into_iter().map(|i| training[i]).collect();
             let per_epoch = order.len().div_ceil(config.batch);
-            let mut batches = self.batches(&order, &state.progress);
+            let (mut batches, mut pending) = (self.batches(&order, &state.progress), Pending::default());
             for whole in order.chunks(config.batch).skip(state.progress.step) {
                 let batch = batches.next().unwrap_or_else(|| Ok(Batch::default()));
-                let loss = self.step(&mut state, &self.ranks.agree(batch)?, whole.len(), per_epoch)?;
+                self.step(&mut state, &mut pending, &self.ranks.agree(batch)?, whole.len(), per_epoch)?;
+                let last = state.progress.step == per_epoch;
+                if !(self.is_due(&pending) || last || saver.is_due()) {
+                    continue;
+                }
+                let loss = self.settle(&mut state, &mut pending)?;
                 lap(&mut state.progress, &mut started);
                 if !loss.is_finite() {
                     return Ok(Ended::Diverged(
@@ -178,7 +188,7 @@ impl Job<'_> {
         let mine: Vec<usize> = order.chunks(batch).flat_map(|whole| ranks.deal(whole, at_once)).collect();
         let size = ranks.deal(&(0..batch).collect::<Vec<_>>(), at_once).len();
         let draw = self.draw(progress.epoch);
-        Batches::new(self.dataset.clone(), Split::Train, mine, size, Some(draw), 1, progress.step)
+        Batches::new(self.dataset.clone(), Split::Train, mine, size, Some(draw), self.loaders(), progress.step)
     }
 
     /// Evaluates the state's network. The state keeps the sums so far, as those of the `nth` evaluation since the last
@@ -191,19 +201,33 @@ impl Job<'_> {
         count_synops: bool,
         saver: &mut Saver,
     ) -> Result<Evaluation> {
-        let manner = Manner { time_steps: self.time_steps(), batch: self.cell.config.at_once(), count_synops };
-        let (network, known) = (state.network.clone(), state.progress.evaluated.get(nth).cloned());
-        evaluate(&network, self.dataset, samples, manner, known.unwrap_or_default(), self.ranks, &mut |sums| {
-            if sums.is_finite() {
-                state.progress.evaluated.truncate(nth);
-                state.progress.evaluated.push(sums.clone());
-            }
-            saver.pause(Duration::ZERO, || state)
-        })
+        let (network, at_once) = (state.network.clone(), self.at_once(state));
+        let attempt = |images| {
+            let manner = Manner { time_steps: self.time_steps(), batch: images, count_synops };
+            let known = state.progress.evaluated.get(nth).cloned().unwrap_or_default();
+            evaluate(&network, self.dataset, samples.clone(), manner, known, self.ranks, &mut |sums| {
+                if sums.is_finite() {
+                    state.progress.evaluated.truncate(nth);
+                    state.progress.evaluated.push(sums.clone());
+                }
+                saver.pause(Duration::ZERO, || state)
+            })
+        };
+        self.fitting(at_once, attempt).map(|(evaluation, _)| evaluation)
     }
 
     fn time_steps(&self) -> usize {
         self.cell.config.time_steps.unwrap_or(1)
+    }
+
+    /// Images at once: what the suite asks for, or what a card had room for.
+    fn at_once(&self, state: &State) -> usize {
+        state.progress.micro_batch.unwrap_or(self.cell.config.at_once())
+    }
+
+    /// [`halving`], but where processes compute in step: none of them may take other parts than the rest.
+    fn fitting<R>(&self, images: usize, mut attempt: impl FnMut(usize) -> Result<R>) -> Result<(R, usize)> {
+        if self.ranks.size() > 1 { attempt(images).map(|result| (result, images)) } else { halving(images, attempt) }
     }
 
     /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.
@@ -228,6 +252,11 @@ impl Job<'_> {
             )));
         }
         Ok(training)
+    }
+
+    /// Threads that load: while a card computes, all the others.
+    fn loaders(&self) -> usize {
+        if self.device.is_cuda() { rayon::current_num_threads().max(2) - 1 } else { 1 }
     }
 
     fn draw(&self, epoch: usize) -> Draw {
@@ -270,40 +299,42 @@ impl Job<'_> {
         Some(temperature.and_then(|b| surrogate.with_temperature(b)).unwrap_or(surrogate))
     }
 
-    /// Forward, backward, optimiser. Returns the loss; if it is not finite the step does not count, and the weights are spoilt.
+    /// Forward, backward, optimiser; waits for nothing. [`Job::settle`] reads what came of it.
     ///
     /// `batch`: this process's parts of one of `images`.
-    fn step(&self, state: &mut State, batch: &Batch, images: usize, per_epoch: usize) -> Result<f64> {
+    fn step(
+        &self,
+        state: &mut State,
+        pending: &mut Pending,
+        batch: &Batch,
+        images: usize,
+        per_epoch: usize,
+    ) -> Result<()> {
         let config = &self.cell.config;
-        let (parts, gradients) = self.gradients(state, batch, images)?;
+        let most = self.at_once(state);
+        let attempt = |at_once| self.gradients(state, batch, images, at_once);
+        let ((parts, gradients), at_once) = self.fitting(most, attempt)?;
+        if at_once < most {
+            tracing::warn!(
+                "the card's memory ran out at {most} images; from here on {at_once} at once, the batch stays"
+            );
+            state.progress.micro_batch = Some(at_once);
+        }
         let (steps, all) = self.steps(state, per_epoch);
         let lr = cosine(config.stage.lr, steps, all);
         let sgd = Sgd { lr, momentum: config.momentum, weight_decay: config.stage.weight_decay };
         sgd.step(&state.network.params, &state.velocities, &gradients)?;
-        let mut loss = 0.0;
-        // Until here nothing waited for the device.
-        for part in parts::read(&parts, self.ranks)? {
-            loss += part.loss * part.images as f64 / images as f64;
-            if !part.loss.is_finite() {
-                return Ok(part.loss);
-            }
-            state.network.move_running(&part.statistics);
-            let progress = &mut state.progress;
-            progress.loss_sum += part.loss * part.images as f64;
-            progress.right += part.top1;
-            progress.spikes.0 += part.spikes.0;
-            progress.spikes.1 += part.spikes.1;
-        }
         state.progress.step += 1;
-        Ok(loss)
+        pending.0.push(parts);
+        Ok(())
     }
 
-    /// The gradient of the mean loss over a batch of `images`, of which `batch` has this process's parts.
+    /// The gradient of the mean loss over a batch of `images`, of which `batch` has this process's parts of `at_once`.
     ///
     /// Each norm takes a part's statistics, and the running ones move once a part. The processes take the parts in turn, and
     /// each adds up all parts' gradients in the order of the parts: the bits of one process.
-    fn gradients(&self, state: &State, batch: &Batch, images: usize) -> Result<(Vec<Part>, Gradients)> {
-        let (at_once, processes) = (self.cell.config.at_once(), self.ranks.size());
+    fn gradients(&self, state: &State, batch: &Batch, images: usize, at_once: usize) -> Result<(Vec<Part>, Gradients)> {
+        let processes = self.ranks.size();
         let (mut parts, mut sum): (Vec<Part>, Option<Gradients>) = (Vec::new(), None);
         for turn in 0..images.div_ceil(at_once).div_ceil(processes) {
             let range = (turn * at_once).min(batch.len)..((turn + 1) * at_once).min(batch.len);

@@ -1,5 +1,6 @@
 //! The binary as a person uses it.
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
+mod card;
 mod commands;
 mod suites;

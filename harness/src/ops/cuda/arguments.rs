@@ -36,7 +36,10 @@ macro_rules! arguments {
 }
 
 arguments! {
-    Moments { map: Address, partial: Address, rows: u32, channels: u32, lanes: u32, rows_each: u32 }
+    Moments {
+        map: Address, partial: Address, rows: u32, channels: u32, lanes: u32, rows_each: u32,
+        groups: u32, slab: u32,
+    }
 
     Totals { partial: Address, out: Address, count: u32 }
 
@@ -44,7 +47,7 @@ arguments! {
 
     Fold {
         mean: Address, variance: Address, gamma: Address, beta: Address, scale: Address, shift: Address,
-        inverse_std: Address, gain: f64, epsilon: f64, channels: u32, padded: u32,
+        inverse_std: Address, gain: f64, epsilon: f64, channels: u32, padded: u32, groups: u32,
     }
 
     Coefficients {
@@ -60,7 +63,7 @@ arguments! {
         map: Address, scale: Address, shift: Address, side_spikes: Address, side_map: Address, side_scale: Address,
         side_shift: Address, grad_in: Address, out: Address, spikes: Address, partial: Address, time_steps: u32,
         positions: u32, channels: u32, broadcast: u32, side: u32, hard: u32, detach_reset: u32, surrogate: u32, tau: f32,
-        v_th: f32, p: f32, q: f32, lanes: u32, rows_each: u32,
+        v_th: f32, p: f32, q: f32, lanes: u32, rows_each: u32, group_positions: u32,
     }
 
     Pooling {
@@ -88,4 +91,15 @@ arguments! {
     Weights { from: Address, to: Address, c_out: u32, c_in: u32, kernel: u32, padded_out: u32, padded_in: u32 }
 
     Expand { spikes: Address, map: Address, bytes: u32 }
+
+    Pad { from: Address, to: Address, pixels: u32, channels: u32, padded: u32 }
+
+    Spread {
+        spikes: Address, changed: Address, channel: Address, out: Address, time_steps: u32, groups: u32, slab: u32,
+        bytes: u32, changed_bytes: u32,
+    }
+
+    Bias { rows: Address, bias: Address, count: u32, classes: u32 }
+
+    CopyMap { from: Address, to: Address, count: u32 }
 }

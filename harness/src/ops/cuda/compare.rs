@@ -1,5 +1,7 @@
 //! Every kernel held against the CPU's on random inputs: on a card by `harness selftest --device cuda`, in tests on the host.
 
+mod groups;
+
 use crate::model::layout::{ConvNorm, Pool};
 use crate::model::network::{Normed, Running, Shortcut};
 use crate::model::readout;
@@ -54,6 +56,7 @@ pub fn all(device: &Device, size: Size) -> Result<Vec<Comparison>> {
     compare.pools(size)?;
     compare.convolutions(size)?;
     compare.training()?;
+    compare.groups()?;
     Ok(compare.list)
 }
 

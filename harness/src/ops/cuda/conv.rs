@@ -1,12 +1,13 @@
 //! Convolutions: by cuDNN where that is compiled in, else as matrix products over columns, which are cuBLAS's (in tests,
 //! candle's on the host).
 
-use super::arguments::{Columns, Expand, Weights};
+use super::arguments::{Columns, Expand, Spread, Weights};
+use super::feed::upload;
 use super::launch::{empty, launch, read, threads, write};
 use super::{Precision, precision};
 use crate::ops::activation::Activation;
 use crate::ops::{ConvShape, pad8};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// Floats of the columns that exist at a time: 256 MB; in tests so few that every map is cut.
 const MOST_COLUMNS: usize = if cfg!(test) { 1 << 11 } else { 1 << 26 };
@@ -77,12 +78,21 @@ fn weights(s: &ConvShape, from: u64, to: u64) -> Weights {
     Weights { from, to, c_out: s.c_out as u32, c_in: s.c_in as u32, kernel: s.kernel as u32, padded_out, padded_in }
 }
 
-/// `a·b` in the precision asked for, as f32.
-fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+/// Transposes a factor.
+type Turned = fn(&Tensor) -> Result<Tensor>;
+const AS_IT_IS: Turned = |x| Ok(x.clone());
+const TURNED: Turned = Tensor::t;
+
+/// `a·b` in the precision asked for, as f32. Cast first, then turned: a cast of what is not contiguous would send its strides
+/// to the card, and wait.
+fn product((a, a_as): (&Tensor, Turned), (b, b_as): (&Tensor, Turned)) -> Result<Tensor> {
     match precision() {
-        Precision::Bf16 => a.to_dtype(DType::BF16)?.matmul(&b.to_dtype(DType::BF16)?)?.to_dtype(DType::F32),
+        Precision::Bf16 => {
+            let (a, b) = (a.to_dtype(DType::BF16)?, b.to_dtype(DType::BF16)?);
+            a_as(&a)?.matmul(&b_as(&b)?)?.to_dtype(DType::F32)
+        }
         // TF32 is cuBLAS's setting; device.rs makes it.
-        Precision::F32 | Precision::Tf32 => a.matmul(b),
+        Precision::F32 | Precision::Tf32 => a_as(a)?.matmul(&b_as(b)?),
     }
 }
 
@@ -93,8 +103,8 @@ pub fn forward(s: &ConvShape, x: &Activation, weight: &Tensor) -> Result<Tensor>
     if weight.device().is_cuda() {
         return by_cudnn::forward(s, x, &pack(s, weight)?, dims);
     }
-    let weight = pack(s, weight)?.t()?;
-    let parts = chunks(s).into_iter().map(|chunk| product(&im2col(s, x, chunk)?, &weight));
+    let weight = pack(s, weight)?;
+    let parts = chunks(s).into_iter().map(|chunk| product((&im2col(s, x, chunk)?, AS_IT_IS), (&weight, TURNED)));
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?.reshape(dims)
 }
 
@@ -110,7 +120,7 @@ pub fn grad_weight(s: &ConvShape, x: &Activation, grad_out: &Tensor) -> Result<T
     // The chunks' gradients are added in order.
     for (first, images) in chunks(s) {
         let grad = grad.narrow(0, first * pixels, images * pixels)?;
-        sum = (sum + product(&grad.t()?, &im2col(s, x, (first, images))?)?)?;
+        sum = (sum + product((&grad, TURNED), (&im2col(s, x, (first, images))?, AS_IT_IS))?)?;
     }
     unpack(s, &sum)
 }
@@ -128,7 +138,7 @@ pub fn grad_input(s: &ConvShape, weight: &Tensor, grad_out: &Tensor, to: Option<
         None => empty((s.images, s.height, s.width, pad8(s.c_in)), DType::F32, device)?,
     };
     for (first, images) in chunks(s) {
-        let part = product(&grad.narrow(0, first * pixels, images * pixels)?, &weight)?;
+        let part = product((&grad.narrow(0, first * pixels, images * pixels)?, AS_IT_IS), (&weight, AS_IT_IS))?;
         let arguments = Columns {
             columns: read::<f32>(&part)?,
             grad: write::<f32>(&out)?,
@@ -157,6 +167,35 @@ pub(super) fn expand(x: &Activation) -> Result<Tensor> {
     // SAFETY: the map has a float a bit.
     unsafe { launch(x.tensor.device(), "expand", threads(bytes)?, &arguments)? };
     Ok(map)
+}
+
+/// `spikes` `[T·B, H, W, C]` as `[T·G·B, H, W, C]`, where group g has channel g of `changed` in the place of `channels[g]`.
+pub fn spread(spikes: &Activation, changed: &Activation, channels: &[u32], time_steps: usize) -> Result<Activation> {
+    let (images, height, width, bytes) = spikes.tensor.dims4()?;
+    let (groups, changed_bytes) = (channels.len(), changed.tensor.dim(3)?);
+    let same = changed.tensor.elem_count() == images * height * width * changed_bytes;
+    if !same || 8 * changed_bytes < groups || channels.iter().any(|c| *c as usize >= spikes.channels) {
+        bail!("{groups} channels {:?} in the place of some of {:?}", changed.tensor.dims(), spikes.tensor.dims());
+    }
+    let device = spikes.tensor.device();
+    let out = empty((images * groups, height, width, bytes), DType::U8, device)?;
+    let grid = threads(out.elem_count())?;
+    let arguments = Spread {
+        spikes: read::<u8>(&spikes.tensor)?,
+        changed: read::<u8>(&changed.tensor)?,
+        channel: 0,
+        out: write::<u8>(&out)?,
+        time_steps: time_steps as u32,
+        groups: groups as u32,
+        slab: (images / time_steps * height * width) as u32,
+        bytes: bytes as u32,
+        changed_bytes: changed_bytes as u32,
+    };
+    upload(channels, device, |channel| {
+        // SAFETY: both have T·B images; each group's channel is one of the spikes', and has a bit in `changed`.
+        unsafe { launch(device, "spread", grid, &Spread { channel, ..arguments }) }
+    })?;
+    Ok(Activation { tensor: out, channels: spikes.channels })
 }
 
 #[cfg(feature = "cudnn")]

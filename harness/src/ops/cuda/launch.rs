@@ -21,11 +21,19 @@ impl<T: WithDType> Element for T {}
 
 thread_local! {
     static ON_HOST: Cell<bool> = const { Cell::new(false) };
+    // In tests: the largest map of spikes that the played memory has room for.
+    #[cfg(test)]
+    static MOST_BYTES: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Whether this tensor is the business of the kernels here.
 pub fn takes(tensor: &Tensor) -> bool {
-    tensor.device().is_cuda() || ON_HOST.get()
+    serves(tensor.device())
+}
+
+/// Whether tensors on this device are.
+pub fn serves(device: &Device) -> bool {
+    device.is_cuda() || ON_HOST.get()
 }
 
 /// Runs `f` with every operation of this thread on these kernels, compiled for the host: for tests.
@@ -37,9 +45,23 @@ pub fn on_host<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Runs `f` where more than `bytes` of spikes find no memory.
+#[cfg(test)]
+pub fn with_most_bytes<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
+    MOST_BYTES.set(bytes);
+    let result = f();
+    MOST_BYTES.set(usize::MAX);
+    result
+}
+
 /// A tensor that a kernel is about to fill.
 pub fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     if device.is_cpu() {
+        let shape = shape.into();
+        #[cfg(test)]
+        if dtype == DType::U8 && shape.elem_count() > MOST_BYTES.get() {
+            bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        }
         // In tests: what a kernel forgets to write is seen.
         return Tensor::zeros(shape, dtype, device)?.affine(1.0, if dtype.is_float() { f64::NAN } else { 85.0 });
     }
@@ -133,6 +155,21 @@ pub unsafe fn launch<A: Arguments>(device: &Device, kernel: &'static str, grid: 
 #[cfg(feature = "cuda")]
 pub fn load(device: &candle_core::CudaDevice) -> Result<()> {
     device.get_or_load_custom_func("sgd", card::MODULE, card::PTX).map(drop)
+}
+
+/// How often so far the host asked the driver for something that can wait for the card: synchronisation, copies from and to
+/// memory that is not pinned, allocation out of turn. `None` in a binary whose calls are not counted (scripts/cuda_link.sh).
+pub fn host_waits() -> Option<u64> {
+    #[cfg(counted_waits)]
+    {
+        unsafe extern "C" {
+            static harness_host_waits: std::sync::atomic::AtomicU64;
+        }
+        // SAFETY: a counter of the stand-ins that this binary is linked with, changed by locked additions alone.
+        return Some(unsafe { harness_host_waits.load(std::sync::atomic::Ordering::Relaxed) });
+    }
+    #[cfg(not(counted_waits))]
+    None
 }
 
 #[cfg(feature = "cuda")]

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod conv;
 #[cfg(feature = "cudnn")]
 pub mod cudnn;
+pub mod feed;
 pub mod launch;
 pub mod neuron;
 pub mod norm;
@@ -18,7 +19,7 @@ pub mod pool;
 pub mod step;
 pub mod train;
 
-pub use launch::takes;
+pub use launch::{serves, takes};
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -62,6 +63,14 @@ pub fn set_precision(precision: Precision) {
     PRECISION.set(precision);
     #[cfg(feature = "cuda")]
     candle_core::cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
+}
+
+/// Whether an error says that the device's memory ran out.
+pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    let text = format!("{error:?}");
+    ["CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"]
+        .iter()
+        .any(|code| text.contains(code))
 }
 
 #[cfg(test)]

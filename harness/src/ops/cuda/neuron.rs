@@ -53,6 +53,8 @@ fn neurons(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
         bail!("{} rows of currents for {time_steps} time steps of {batch} images", x.images());
     }
     let positions = batch * x.height() * x.width();
+    // Several batches side by side have norms of their own.
+    let group_positions = positions / (main.scale.elem_count() / pad8(x.channels)).max(1);
     Ok(Neurons {
         time_steps: time_steps as u32,
         positions: positions as u32,
@@ -61,6 +63,7 @@ fn neurons(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
         detach_reset: u32::from(lif.detach_reset),
         tau: lif.tau as f32,
         v_th: lif.v_th as f32,
+        group_positions: group_positions as u32,
         ..branches(main, shortcut, time_steps * positions)?
     })
 }

@@ -6,7 +6,7 @@ use crate::model::network::{NORM_EPSILON, Normed};
 use crate::ops::activation::Activation;
 use crate::ops::norm::{Current, NormGradients, Statistics};
 use crate::ops::pad8;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// How rows are cut into blocks for sums a channel: by shape alone, so that the sums are the same on every card.
 #[derive(Clone, Copy)]
@@ -24,6 +24,11 @@ impl Blocks {
         let rows_each = rows.div_ceil(most).max(1);
         let grid = [rows.div_ceil(rows_each).max(1) as u32, (channels / lanes) as u32];
         Self { lanes: lanes as u32, rows_each: rows_each as u32, grid }
+    }
+
+    /// The same cut for each of several groups.
+    fn of_groups(self, groups: usize) -> Self {
+        Self { grid: [self.grid[0], self.grid[1] * groups as u32], ..self }
     }
 
     /// Room for `kinds` partial sums a channel.
@@ -45,9 +50,18 @@ pub(super) fn totals(partial: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::ops::norm::statistics`].
 pub fn statistics(map: &Activation) -> Result<Statistics> {
+    grouped_statistics(map, 1, 1)
+}
+
+/// `[groups, channels]`: the statistics of each of several batches that lie side by side, `[T, groups·B, H, W, C]`. Those of a
+/// group are the bits of [`statistics`] of it alone.
+pub fn grouped_statistics(map: &Activation, groups: usize, time_steps: usize) -> Result<Statistics> {
     let (x, channels) = (&map.tensor, pad8(map.channels));
-    let rows = x.elem_count() / channels;
-    let blocks = Blocks::new(rows, channels);
+    if groups == 0 || time_steps == 0 || !map.images().is_multiple_of(groups * time_steps) {
+        bail!("{} images are not {groups} batches over {time_steps} time steps", map.images());
+    }
+    let rows = x.elem_count() / channels / groups;
+    let blocks = Blocks::new(rows, channels).of_groups(groups);
     let partial = blocks.partial(2, x)?;
     let arguments = Moments {
         map: read::<f32>(x)?,
@@ -56,23 +70,25 @@ pub fn statistics(map: &Activation) -> Result<Statistics> {
         channels: channels as u32,
         lanes: blocks.lanes,
         rows_each: blocks.rows_each,
+        groups: groups as u32,
+        slab: (rows / time_steps) as u32,
     };
-    // SAFETY: the grid covers rows and channels; `partial` has a place for each block.
+    // SAFETY: the grid covers rows and channels of each group; `partial` has a place for each block.
     unsafe { launch(x.device(), "moments", blocks.grid, &arguments)? };
     let sums = totals(&partial)?;
     let result = Statistics {
-        mean: empty(channels, DType::F64, x.device())?,
-        variance: empty(channels, DType::F64, x.device())?,
+        mean: empty(groups * channels, DType::F64, x.device())?,
+        variance: empty(groups * channels, DType::F64, x.device())?,
     };
     let arguments = Finish {
         sums: read::<f64>(&sums)?,
         mean: write::<f64>(&result.mean)?,
         variance: write::<f64>(&result.variance)?,
         rows: rows.max(1) as f64,
-        channels: channels as u32,
+        channels: (groups * channels) as u32,
     };
-    // SAFETY: all have a value a channel, `sums` two.
-    unsafe { launch(x.device(), "statistics", threads(channels)?, &arguments)? };
+    // SAFETY: all have a value a channel and group, `sums` two.
+    unsafe { launch(x.device(), "statistics", threads(groups * channels)?, &arguments)? };
     Ok(result)
 }
 
@@ -80,8 +96,9 @@ pub fn statistics(map: &Activation) -> Result<Statistics> {
 pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta: &Tensor, gain: f64) -> Result<Normed> {
     let (channels, padded) = (conv_out.channels, pad8(conv_out.channels));
     let device = conv_out.tensor.device().clone();
-    let (scale, shift) = (empty(padded, DType::F32, &device)?, empty(padded, DType::F32, &device)?);
-    let inverse_std = empty(padded, DType::F64, &device)?;
+    let all = statistics.mean.elem_count();
+    let (scale, shift) = (empty(all, DType::F32, &device)?, empty(all, DType::F32, &device)?);
+    let inverse_std = empty(all, DType::F64, &device)?;
     let arguments = Fold {
         mean: read::<f64>(&statistics.mean)?,
         variance: read::<f64>(&statistics.variance)?,
@@ -94,9 +111,10 @@ pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta:
         epsilon: NORM_EPSILON,
         channels: channels as u32,
         padded: padded as u32,
+        groups: (all / padded) as u32,
     };
-    // SAFETY: a value a channel in all.
-    unsafe { launch(&device, "fold", threads(padded)?, &arguments)? };
+    // SAFETY: a value a channel in all, for each group where there are several.
+    unsafe { launch(&device, "fold", threads(all)?, &arguments)? };
     Ok(Normed { conv_out, scale, shift, mean: statistics.mean.clone(), inverse_std })
 }
 

@@ -1,6 +1,7 @@
 //! The loss and the optimiser.
 
-use super::arguments::{CrossEntropy, Sgd as Step};
+use super::arguments::{Bias, CopyMap, CrossEntropy, Sgd as Step};
+use super::feed::upload;
 use super::launch::{empty, launch, read, threads, write};
 use crate::model::readout::Loss;
 use crate::ops::optimizer::Sgd;
@@ -32,7 +33,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32], time_steps: usize, classes
     if logits.elem_count() != time_steps * batch * classes || labels.iter().any(|label| *label as usize >= classes) {
         bail!("logits {:?} for {batch} labels of {classes} classes over {time_steps} time steps", logits.dims());
     }
-    let (logits, labels) = (logits.contiguous()?, Tensor::from_slice(labels, batch, device)?);
+    let logits = logits.contiguous()?;
     let mean = empty((batch, classes), DType::F32, device)?;
     let loss = Loss {
         grad_logits: empty((time_steps * batch, classes), DType::F32, device)?,
@@ -41,7 +42,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32], time_steps: usize, classes
     };
     let arguments = CrossEntropy {
         logits: read::<f32>(&logits)?,
-        labels: read::<u32>(&labels)?,
+        labels: 0,
         mean: write::<f32>(&mean)?,
         grad: write::<f32>(&loss.grad_logits)?,
         loss: write::<f64>(&loss.losses)?,
@@ -50,7 +51,44 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32], time_steps: usize, classes
         batch: batch as u32,
         classes: classes as u32,
     };
-    // SAFETY: a block a sample, and labels are below `classes`.
-    unsafe { launch(device, "cross_entropy", [batch as u32, 1], &arguments)? };
+    upload(labels, device, |labels| {
+        let arguments = CrossEntropy { labels, ..arguments };
+        // SAFETY: a block a sample, and labels are below `classes`.
+        unsafe { launch(device, "cross_entropy", [batch as u32, 1], &arguments) }
+    })?;
     Ok(loss)
+}
+
+/// Adds `bias` to each row of `[rows, classes]`, in place.
+pub fn add_bias(rows: &Tensor, bias: &Tensor) -> Result<()> {
+    let (count, classes) = rows.dims2()?;
+    if bias.elem_count() != classes {
+        bail!("a bias {:?} for {classes} classes", bias.dims());
+    }
+    let arguments =
+        Bias { rows: write::<f32>(rows)?, bias: read::<f32>(bias)?, count: count as u32, classes: classes as u32 };
+    // SAFETY: a value a class.
+    unsafe { launch(rows.device(), "add_bias", threads(count * classes)?, &arguments) }
+}
+
+/// The sum of the rows of `[rows, classes]`.
+pub fn bias_gradient(rows: &Tensor) -> Result<Tensor> {
+    let (count, classes) = rows.dims2()?;
+    let (rows, sum) = (rows.contiguous()?, empty(classes, DType::F32, rows.device())?);
+    let arguments =
+        Bias { rows: read::<f32>(&rows)?, bias: write::<f32>(&sum)?, count: count as u32, classes: classes as u32 };
+    // SAFETY: a block a class.
+    unsafe { launch(rows.device(), "bias_gradient", [classes as u32, 1], &arguments)? };
+    Ok(sum)
+}
+
+/// Copies a map, to measure what a card's memory gives.
+pub fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
+    let count = from.elem_count();
+    if to.elem_count() != count || !count.is_multiple_of(4) {
+        bail!("a copy of {count} values into {}", to.elem_count());
+    }
+    let arguments = CopyMap { from: read::<f32>(from)?, to: write::<f32>(to)?, count: count as u32 };
+    // SAFETY: both have `count` values.
+    unsafe { launch(from.device(), "copy", threads(count / 4)?, &arguments) }
 }

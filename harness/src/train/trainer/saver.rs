@@ -37,6 +37,11 @@ impl<'a> Saver<'a> {
         if stop { Err(stopped()) } else { Ok(()) }
     }
 
+    /// Whether [`Saver::pause`] would save, as far as this process knows.
+    pub fn is_due(&self) -> bool {
+        self.interrupt.requested() || self.saved.elapsed() > self.every
+    }
+
     /// At the end of an epoch.
     pub fn end_epoch(&mut self, state: &State) -> Result<()> {
         if self.saved.elapsed() > self.every.min(SELDOM * self.cost) {

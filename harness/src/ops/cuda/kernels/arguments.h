@@ -3,11 +3,12 @@
 #pragma once
 
 // Rows of a map in blocks, for sums a channel: a block takes `rows_each` rows of `lanes` channels and writes one partial sum
-// of each kind at [kind][channel][block].
+// of each kind at [kind][channel][block]. Of several batches side by side, `[T, groups, slab rows]`, each group has sums of its
+// own, at [kind][group][channel][block]; `rows` are those of a group.
 struct Moments {
   const float* map;
   double* partial;
-  u32 rows, channels, lanes, rows_each;
+  u32 rows, channels, lanes, rows_each, groups, slab;
 };
 
 // Sums of `count` partial sums each.
@@ -25,12 +26,12 @@ struct Statistics {
 };
 
 struct Fold {
-  const double *mean, *variance;  // [padded]
+  const double *mean, *variance;  // [groups, padded]
   const float *gamma, *beta;      // [channels]
-  float *scale, *shift;           // [padded]
-  double* inverse_std;            // [padded]
+  float *scale, *shift;           // [groups, padded]
+  double* inverse_std;            // [groups, padded]
   double gain, epsilon;
-  u32 channels, padded;
+  u32 channels, padded, groups;
 };
 
 struct Coefficients {
@@ -62,6 +63,7 @@ struct Neurons {
   u32 side, hard, detach_reset, surrogate;
   float tau, v_th, p, q;
   u32 lanes, rows_each;
+  u32 group_positions;  // that share scale and shift, `[groups, channels]`; forward only
 };
 
 struct Pooling {
@@ -115,4 +117,31 @@ struct Expand {
   const u8* spikes;
   float* map;
   u32 bytes;
+};
+
+// Pixels of `channels` values to rows of `padded`.
+struct Pad {
+  const float* from;
+  float* to;
+  u32 pixels, channels, padded;
+};
+
+// Spikes [T, slab] to [T, groups, slab], `bytes` a position, each group with one channel from `changed` [T, slab].
+struct Spread {
+  const u8 *spikes, *changed;
+  const u32* channel;  // [groups]: which one group g replaces, by channel g of `changed`
+  u8* out;
+  u32 time_steps, groups, slab, bytes, changed_bytes;
+};
+
+// A bias onto each row; the sums of the rows.
+struct Bias {
+  float *rows, *bias;
+  u32 count, classes;
+};
+
+struct CopyMap {
+  const float* from;
+  float* to;
+  u32 count;
 };

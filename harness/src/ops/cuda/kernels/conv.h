@@ -63,3 +63,27 @@ KERNEL(expand, Expand) {
   for (u32 k = 0; k < 8; k++) values[k] = a.spikes[i] >> k & 1 ? 1.0f : 0.0f;
   store8(a.map + (u64)i * 8, values);
 }
+
+// Eight channels of a pixel a thread.
+KERNEL(pad, Pad) {
+  u32 i = place(), groups = a.padded / 8;
+  if (i >= a.pixels * groups) return;
+  u32 c = i % groups * 8, pixel = i / groups;
+  float values[8];
+  for (u32 k = 0; k < 8; k++) values[k] = c + k < a.channels ? a.from[(u64)pixel * a.channels + c + k] : 0.0f;
+  store8(a.to + (u64)i * 8, values);
+}
+
+// One byte of a position a thread.
+KERNEL(spread, Spread) {
+  u32 i = place();
+  if (i >= a.time_steps * a.groups * a.slab * a.bytes) return;
+  u32 j = i % a.bytes, position = i / a.bytes % a.slab, group = i / a.bytes / a.slab % a.groups;
+  u64 row = (u64)(i / a.bytes / a.slab / a.groups) * a.slab + position;
+  u32 byte = a.spikes[row * a.bytes + j], c = a.channel[group];
+  if (c / 8 == j) {
+    u32 bit = a.changed[row * a.changed_bytes + group / 8] >> group % 8 & 1;
+    byte = (byte & ~(1u << c % 8)) | bit << c % 8;
+  }
+  a.out[i] = (u8)byte;
+}

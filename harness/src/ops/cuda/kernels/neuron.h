@@ -15,7 +15,7 @@ DEVICE float current(const Neurons& a, u64 from, u64 at, u32 c) {
 // The membrane after the reset of those that fire.
 DEVICE float discharge(const Neurons& a, float u) { return u >= a.v_th ? (a.hard ? 0.0f : u - a.v_th) : u; }
 
-// The same for eight channels from `c` on, whose main coefficients are loaded.
+// The same for eight channels whose main coefficients are loaded; those of the side begin at `c`.
 DEVICE void current8(const Neurons& a, const float* scale, const float* shift, u64 from, u64 at, u32 c, float* x) {
   load8(a.map + from, x);
   for (u32 k = 0; k < 8; k++) x[k] = scale[k] * x[k] + shift[k];
@@ -35,7 +35,7 @@ DEVICE void current8(const Neurons& a, const float* scale, const float* shift, u
 KERNEL(lif_forward, Neurons) {
   u32 i = place(), groups = a.channels / 8;
   if (i >= a.positions * groups) return;
-  u32 c = i % groups * 8;
+  u32 c = i / groups / a.group_positions * a.channels + i % groups * 8;
   u64 start = (u64)i * 8, plane = (u64)a.positions * a.channels;
   float scale[8], shift[8], u[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
   load8(a.scale + c, scale);

@@ -8,19 +8,22 @@ DEVICE void block_rows(u32 rows, u32 each, u32* start, u32* end) {
 }
 
 KERNEL_WITH_BARRIERS(moments, Moments) {
-  u32 start, end, c = blockIdx.y * a.lanes + threadIdx.x % a.lanes;
+  u32 start, end, strips = a.channels / a.lanes, group = blockIdx.y / strips;
+  u32 c = blockIdx.y % strips * a.lanes + threadIdx.x % a.lanes;
   block_rows(a.rows, a.rows_each, &start, &end);
   double sum = 0.0, squares = 0.0;
-  for (u32 row = start + threadIdx.x / a.lanes; row < end; row += THREADS / a.lanes) {
-    double x = a.map[(u64)row * a.channels + c];
+  for (u32 r = start + threadIdx.x / a.lanes; r < end; r += THREADS / a.lanes) {
+    u64 row = ((u64)(r / a.slab) * a.groups + group) * a.slab + r % a.slab;
+    double x = a.map[row * a.channels + c];
     sum += x;
     squares += x * x;
   }
   sum = block_sum(sum, a.lanes);
   squares = block_sum(squares, a.lanes);
   if (threadIdx.x < a.lanes) {
-    a.partial[(u64)c * gridDim.x + blockIdx.x] = sum;
-    a.partial[(u64)(a.channels + c) * gridDim.x + blockIdx.x] = squares;
+    u32 at = group * a.channels + c;
+    a.partial[(u64)at * gridDim.x + blockIdx.x] = sum;
+    a.partial[(u64)(a.groups * a.channels + at) * gridDim.x + blockIdx.x] = squares;
   }
 }
 
@@ -40,17 +43,17 @@ KERNEL(statistics, Statistics) {
 }
 
 KERNEL(fold, Fold) {
-  u32 c = place();
-  if (c >= a.padded) return;
+  u32 i = place(), c = i % a.padded;
+  if (i >= a.groups * a.padded) return;
   double scale = 0.0, shift = 0.0, inverse = 0.0;
   if (c < a.channels) {
-    inverse = 1.0 / sqrt(a.variance[c] + a.epsilon);
+    inverse = 1.0 / sqrt(a.variance[i] + a.epsilon);
     scale = (double)a.gamma[c] * a.gain * inverse;
-    shift = (double)a.beta[c] - a.mean[c] * scale;
+    shift = (double)a.beta[c] - a.mean[i] * scale;
   }
-  a.inverse_std[c] = inverse;
-  a.scale[c] = (float)scale;
-  a.shift[c] = (float)shift;
+  a.inverse_std[i] = inverse;
+  a.scale[i] = (float)scale;
+  a.shift[i] = (float)shift;
 }
 
 // dx = gamma * inverse * (g - sum(g)/n - x_hat * sum(g * x_hat)/n) as k1 * g + k2 * x + k3.

@@ -65,3 +65,22 @@ KERNEL_WITH_BARRIERS(cross_entropy, CrossEntropy) {
     a.rank[sample] = (u32)before;
   }
 }
+
+KERNEL(add_bias, Bias) {
+  u32 i = place();
+  if (i < a.count * a.classes) a.rows[i] += a.bias[i % a.classes];
+}
+
+// A block a class.
+KERNEL_WITH_BARRIERS(bias_gradient, Bias) {
+  double sum = 0.0;
+  for (u32 row = threadIdx.x; row < a.count; row += THREADS) sum += (double)a.rows[(u64)row * a.classes + blockIdx.x];
+  sum = block_sum(sum, 1);
+  if (threadIdx.x == 0) a.bias[blockIdx.x] = (float)sum;
+}
+
+// For the measured bandwidth of a card: four floats a thread.
+KERNEL(copy, CopyMap) {
+  u32 i = place();
+  if (i < a.count / 4) ((float4*)a.to)[i] = ((const float4*)a.from)[i];
+}

@@ -77,6 +77,10 @@ fn a_kernel_takes_its_own_struct_and_name() {
         size::<arguments::Columns>("col2im"),
         size::<arguments::Weights>("weight_unpack"),
         size::<arguments::Expand>("expand"),
+        size::<arguments::Pad>("pad"),
+        size::<arguments::Spread>("spread"),
+        size::<arguments::Bias>("bias_gradient"),
+        size::<arguments::CopyMap>("copy"),
     ] {
         result.unwrap();
     }
