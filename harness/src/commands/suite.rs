@@ -68,6 +68,9 @@ fn lead(args: &SuiteArgs, interrupt: Interrupt, ranks: &Ranks) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| default_out(&suite.name));
     enough_parts(args, &selected, ranks.size())?;
     // Several processes train one cell after the other.
+    if device.is_cuda() && args.jobs.is_some_and(|jobs| jobs > 1) {
+        return Err(exit::usage("--jobs: a card trains one cell at a time; leave it out, or say --device cpu"));
+    }
     let jobs = if ranks.size() > 1 { 1 } else { jobs(args, &selected, device.is_cuda()) };
     if let Some(budget) = args.budget {
         selected = budget::plan(&suite, &selected, Store::existing(&out).ok().as_ref(), budget, jobs)?;
