@@ -31,6 +31,9 @@ pub enum BenchCommand {
   harness bench eval --architecture resnet18-plain --width 16 --batch 64")]
     Eval(BenchArgs),
     /// Our elementwise kernels on the step's largest maps, and on a card the bandwidth of a plain copy.
+    #[command(after_help = "Examples:
+  harness bench kernels --architecture resnet18-plain --width 16 --batch 64
+  harness bench kernels --device cuda")]
     Kernels(BenchArgs),
     /// What an image costs in a cell's training: the calibration of `suite --budget`.
     #[command(after_help = "Examples:
