@@ -57,6 +57,7 @@ pub fn inject(bench: &Bench, point: &Point, what: &str, threads: usize) -> Outpu
     let trace = format!("trace={}", point.call);
     bench
         .command_after(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &rule], threads)
+        .args(["--jobs", "1"]) // cells side by side make their calls in any order
         .output()
         .unwrap()
 }

@@ -44,6 +44,9 @@ impl<'a> Saver<'a> {
 
     /// At the end of an epoch.
     pub fn end_epoch(&mut self, state: &State) -> Result<()> {
+        if self.ranks.is_first() {
+            self.checkpoints.write_metrics(&state.progress.curves)?;
+        }
         if self.saved.elapsed() > self.every.min(SELDOM * self.cost) {
             self.save(state)?;
         }
