@@ -161,7 +161,7 @@ impl Store {
         let folder = self.cell_folder(id);
         // The result first: without its commit point, whatever is left is no finished cell.
         for name in ["result.json", "weights.safetensors", "metrics.jsonl"] {
-            remove(&folder.join(name))?;
+            durable::remove(&folder.join(name))?;
         }
         Checkpoints::new(&folder, "").forget()
     }
@@ -251,15 +251,6 @@ fn clear_torn(folder: &Path, age: Duration) {
         if entry.file_name().to_string_lossy().starts_with(".tmp-") && (age.is_zero() || expired() == Some(true)) {
             std::fs::remove_file(entry.path()).ok();
         }
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -231,7 +231,7 @@ impl Checkpoints {
         let name = format!("checkpoint-{:06}-{:08}.safetensors", state.progress.epoch, state.progress.step);
         state.save(&self.folder.join(name), &self.config_hash)?;
         for old in self.list()?.into_iter().rev().skip(2) {
-            std::fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
+            durable::remove(&old)?;
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Checkpoints {
     /// Removes the checkpoints.
     pub fn forget(&self) -> Result<()> {
         for old in self.list()? {
-            std::fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
+            durable::remove(&old)?;
         }
         Ok(())
     }
