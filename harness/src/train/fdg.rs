@@ -64,7 +64,7 @@ impl Probe<'_> {
     /// Each loss is computed by the same kernels as a training forward pass, so these are the bits of the plain loop.
     /// Only the perturbations are spread over the threads, the other parameters are packed once, and near the perturbed
     /// weight, where few spikes change, the convolutions update the unperturbed pass's sums. A card takes many perturbations
-    /// of the first layer in one pass ([`Perturbed`]).
+    /// of the first layer in one pass.
     ///
     /// `known`: the first of them, from a run that was stopped. `pause` is told those that are known, every few weights;
     /// its error stops the work.
