@@ -52,9 +52,11 @@ pub fn peak_memory_bytes() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
 
-/// Memory that programs can still have, in bytes (Linux).
+/// Memory that programs can still have, in bytes (Linux): the machine's, or what a container's limit leaves.
 pub fn available_memory_bytes() -> Option<u64> {
-    kilobytes("/proc/meminfo", "MemAvailable:")
+    let number = |name: &str| read(&format!("/sys/fs/cgroup/{name}"))?.parse::<u64>().ok();
+    let left = number("memory.max").map(|most| most.saturating_sub(number("memory.current").unwrap_or(0)));
+    kilobytes("/proc/meminfo", "MemAvailable:").map(|free| left.map_or(free, |left| free.min(left)))
 }
 
 fn kilobytes(path: &str, key: &str) -> Option<u64> {

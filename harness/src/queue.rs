@@ -4,6 +4,13 @@ use crate::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// How many of these cells can ever train at the same time: a chain is one, however long. More workers than that would only
+/// take threads from those that have work.
+pub fn most_at_once(cells: &[&Cell]) -> usize {
+    let parents: HashSet<&str> = cells.iter().filter_map(|cell| cell.config.parent_cell.as_deref()).collect();
+    cells.iter().filter(|cell| !parents.contains(cell.id.as_str())).count()
+}
+
 /// Cells that wait, in order, and those that are being trained.
 pub struct Queue {
     state: Mutex<State>,
@@ -106,6 +113,17 @@ mod tests {
             queue.stop();
             assert!(queue.next().is_none());
         });
+    }
+
+    #[test]
+    fn chains_train_side_by_side_and_the_cells_of_one_do_not() {
+        let cells = chains();
+        let of =
+            |keep: &dyn Fn(&Cell) -> bool| most_at_once(&cells.iter().filter(|cell| keep(cell)).collect::<Vec<_>>());
+        assert_eq!(of(&|_| true), 2);
+        assert_eq!(of(&|cell| cell.method_name() != "rectangle"), 1);
+        assert_eq!(of(&|cell| cell.stage == "ann"), 1);
+        assert_eq!(of(&|_| false), 0);
     }
 
     #[test]

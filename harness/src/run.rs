@@ -7,7 +7,7 @@ use crate::environment::utc_now;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::queue::Queue;
+use crate::queue::{self, Queue};
 use crate::ranks::Ranks;
 use crate::row::{add_audit, audit_of, failed, finished, row};
 use crate::store::Store;
@@ -128,7 +128,7 @@ pub fn run(request: &Request, ranks: &Ranks) -> Result<Outcome> {
     }
     let pending =
         request.cells.iter().filter(|cell| !matches!(store.status(&cell.id), Ok(Some(_)))).collect::<Vec<_>>();
-    let jobs = request.jobs.clamp(1, pending.len().max(1));
+    let jobs = request.jobs.clamp(1, queue::most_at_once(&pending).max(1));
     let run = Run {
         request,
         store: &store,

@@ -9,6 +9,7 @@ use crate::device;
 use crate::environment::available_memory_bytes;
 use crate::exit;
 use crate::plan;
+use crate::queue;
 use crate::ranks::Ranks;
 use crate::run::{self, Request, Rows};
 use crate::slurm;
@@ -198,7 +199,8 @@ fn jobs(args: &SuiteArgs, cells: &[Cell], card: bool) -> usize {
         let room = available_memory_bytes().map_or(1, |free| (free / 2 / most) as usize);
         if card { 1 } else { threads.min(room) }
     };
-    args.jobs.map_or_else(auto, |jobs| jobs as usize).max(1)
+    let chains = queue::most_at_once(&cells.iter().collect::<Vec<_>>());
+    args.jobs.map_or_else(auto, |jobs| jobs as usize).min(chains).max(1)
 }
 
 /// The command line's changes to a suite.

@@ -18,13 +18,11 @@ use crate::model::backward::Gradients;
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::ops::cuda::is_out_of_memory;
 use crate::ops::optimizer::{Sgd, cosine};
 use crate::ranks::Ranks;
 use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
 use candle_core::Device;
-use memory::halving;
 use methods::surrogate::{Dspike, Surrogate};
 use parts::Part;
 use pending::Pending;
@@ -224,20 +222,6 @@ impl Job<'_> {
     /// Images at once: what the suite asks for, or what a card had room for.
     fn at_once(&self, state: &State) -> usize {
         state.progress.micro_batch.unwrap_or(self.cell.config.at_once())
-    }
-
-    /// [`halving`], but where processes compute in step: none of them may take other parts than the rest.
-    fn fitting<R>(&self, images: usize, mut attempt: impl FnMut(usize) -> Result<R>) -> Result<(R, usize)> {
-        if self.ranks.size() == 1 {
-            return halving(images, attempt);
-        }
-        let advice =
-            || format!("{images} images at once do not fit a card's memory; take more --shards, or --max-memory");
-        let ended = attempt(images).map_err(|error| match is_out_of_memory(&error) {
-            true => exit::failure(exit::Code::CellFailed, format!("{} ({})", advice(), error.root_cause())),
-            false => error,
-        });
-        ended.map(|result| (result, images))
     }
 
     /// Training samples in two parts: those held out, and those trained on; the same for every method of a seed.

@@ -111,6 +111,16 @@ fn another_seed_gives_other_weights() {
     assert_ne!(essence(&train(&cell(SUITE))).0, essence(&train(&cell(&other))).0);
 }
 
+/// Trains on from what the folder holds, until a signal in the first step.
+fn stopped_after_a_step(cell: &Cell, dataset: &Arc<dyn Dataset>, folder: &Path) -> Ended {
+    let interrupt = Interrupt::default();
+    let signal = |_: &Tick<'_>| {
+        interrupt.ask();
+        Ok(())
+    };
+    job(cell, dataset, folder, &interrupt).run(&mut { signal }).unwrap()
+}
+
 #[test]
 fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_is_not() {
     let cell = cell(SUITE);
@@ -119,15 +129,7 @@ fn a_training_that_is_interrupted_at_every_step_ends_with_the_bits_of_one_that_i
     let state = loop {
         attempts += 1;
         assert!(attempts < 50, "it does not come to an end");
-        let interrupt = Interrupt::default();
-        let signal = interrupt.clone();
-        let ended = job(&cell, &dataset, folder.path(), &interrupt)
-            .run(&mut |_| {
-                signal.0.store(1, Ordering::Relaxed);
-                Ok(())
-            })
-            .unwrap();
-        match ended {
+        match stopped_after_a_step(&cell, &dataset, folder.path()) {
             Ended::Finished(state, _) => break *state,
             Ended::Interrupted => {}
             Ended::Diverged(..) => panic!("diverged"),
@@ -197,14 +199,7 @@ fn a_stop_within_an_evaluation_keeps_the_images_that_are_counted() {
 fn a_cell_that_goes_on_with_another_program_names_both() {
     let cell = cell(SUITE);
     let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
-    let interrupt = Interrupt::default();
-    let signal = interrupt.clone();
-    job(&cell, &dataset, folder.path(), &interrupt)
-        .run(&mut |_| {
-            signal.0.store(1, Ordering::Relaxed);
-            Ok(())
-        })
-        .unwrap();
+    stopped_after_a_step(&cell, &dataset, folder.path());
     let network = Network::new(&cell.config.network, Neuron::Lif(cell.config.network.neuron), 3, 10, 0).unwrap();
     let checkpoints = Checkpoints::new(folder.path(), &cell.config_hash);
     let mut state = checkpoints.latest(&network).unwrap().unwrap();
@@ -231,14 +226,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
     let cell = cell(SUITE);
     let (dataset, folder) = (dataset(&cell), tempfile::tempdir().unwrap());
     for _ in 0..2 {
-        let interrupt = Interrupt::default();
-        let signal = interrupt.clone();
-        job(&cell, &dataset, folder.path(), &interrupt)
-            .run(&mut |_| {
-                signal.0.store(1, Ordering::Relaxed);
-                Ok(())
-            })
-            .unwrap();
+        stopped_after_a_step(&cell, &dataset, folder.path());
     }
     let mut saved: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
     saved.sort();

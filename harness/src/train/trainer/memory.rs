@@ -1,5 +1,6 @@
 //! Where a card's memory runs out: fewer images at once, the same batch.
 
+use super::Job;
 use crate::exit::{self, Code};
 use crate::ops::cuda::is_out_of_memory;
 use anyhow::Result;
@@ -26,6 +27,22 @@ pub fn halving<R>(images: usize, mut attempt: impl FnMut(usize) -> Result<R>) ->
             }
             result => return result.map(|result| (result, images)),
         }
+    }
+}
+
+impl Job<'_> {
+    /// [`halving`], but where processes compute in step: none of them may take other parts than the rest.
+    pub(super) fn fitting<R>(&self, images: usize, mut attempt: impl FnMut(usize) -> Result<R>) -> Result<(R, usize)> {
+        if self.ranks.size() == 1 {
+            return halving(images, attempt);
+        }
+        let advice =
+            || format!("{images} images at once do not fit a card's memory; take more --shards, or --max-memory");
+        let ended = attempt(images).map_err(|error| match is_out_of_memory(&error) {
+            true => exit::failure(Code::CellFailed, format!("{} ({})", advice(), error.root_cause())),
+            false => error,
+        });
+        ended.map(|result| (result, images))
     }
 }
 
