@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # The CUDA binary on a machine without CUDA. Builds it with scripts/fake-nvcc and scripts/cuda_link.sh; plays drivers that lack one
 # thing after the other, which must be one sentence and exit 2, never a panic, never a silent run on the CPU; then plays a whole card
-# (harness/host-kernels/played_card.cpp) on which the self-test must pass and cells must train. Proves nothing about a real card.
+# (harness/host-kernels/played_card.cpp) on which the self-test must pass and cells must train, with too little memory for a batch and,
+# where there is MPI, as two cards under NCCL too. Proves nothing about a real card.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 scripts/cuda_link.sh target/cuda-link
 export NVCC=$PWD/scripts/fake-nvcc CUDA_HOME=$PWD/target/cuda-link CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80
+features=cuda,cudnn
+if command -v mpirun >/dev/null && command -v mpicc >/dev/null; then features+=,nccl,mpi; fi
 # Unoptimised: it computes nothing.
-CARGO_TARGET_DIR=target/fake-nvcc cargo build --quiet -p harness --features cuda,cudnn --config 'profile.dev.opt-level=0'
+CARGO_TARGET_DIR=target/fake-nvcc cargo build --quiet -p harness --features $features --config 'profile.dev.opt-level=0'
 binary=$PWD/target/fake-nvcc/debug/harness
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -84,7 +87,7 @@ card() {
   mkdir "$1"
   "${CXX:-c++}" -std=c++17 -O2 -ffp-contract=off -Wno-unknown-pragmas -shared -fPIC -I"$2" \
     -o "$1/libcuda.so.1" "$root/harness/host-kernels/played_card.cpp"
-  for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9; do ln -s libcuda.so.1 "$1/$library"; done
+  for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9 libnccl.so.2; do ln -s libcuda.so.1 "$1/$library"; done
 }
 card card "$root/harness/src/ops/cuda/kernels"
 step() { "$binary" bench step --width 4 --batch 1 --time-steps 2 --input 3x8x8 --warmup 1 --steps 1 "$@"; }
@@ -102,11 +105,73 @@ echo "ok   the host waits for nothing within 32 steps: $(grep -oE '"(host_waits|
 LD_LIBRARY_PATH=card "$binary" bench kernels --width 8 --batch 1 --time-steps 2 --input 3x8x8 --device cuda | grep -q '"share_of_copy_bandwidth":[0-9]'
 # The short self-test comes first: every kernel and a training step against the CPU.
 cells() {
-  "$binary" suite smoke --device cuda --out cells --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3 "$@"
+  "$binary" suite smoke --device cuda --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3 "$@"
 }
-LD_LIBRARY_PATH=card cells >log 2>&1 || { cat log >&2; exit 1; }
+LD_LIBRARY_PATH=card cells --out cells >log 2>&1 || { cat log >&2; exit 1; }
 grep -q 'a played card, no GPU' cells/rows.csv
 echo "ok   a played card: self-test passed, $(($(wc -l <cells/rows.csv) - 1)) cells trained"
+
+# One cell of two batches, under other circumstances: the numbers in its weights tell whether these matter. Their header holds times.
+cat >batches.toml <<'TOML'
+name = "batches"
+title = "two batches"
+[[method]]
+name = "rectangle"
+surrogate = { name = "rectangle", width = 1.0 }
+start = "scratch"
+[[experiment]]
+methods = ["rectangle"]
+time-steps = [2]
+seeds = [0]
+batch = 16
+momentum = 0.9
+network = { architecture = "resnet18", width = 4, norm = "tdbn", neuron = { tau = 0.25, v-th = 0.5, reset = "hard", detach-reset = false } }
+data = { dataset = "sign-digits", split = "students", size = 32, augment = ["crop4"], limit = 32 }
+fdg = { epsilon = 0.1, step = 0.2, floor = 0.2, cap = 20.0, batch = 2 }
+[experiment.recipe]
+first = { epochs = 1, lr = 0.05, weight-decay = 0.0001 }
+TOML
+# batches FOLDER [NAME=VALUE...] [COMMAND...] -- [OPTION...]: prints a hash of the trained numbers
+batches() {
+  local out=$1 before=()
+  shift
+  while [ "$1" != -- ]; do before+=("$1") && shift; done
+  shift
+  if ! env LD_LIBRARY_PATH=card "${before[@]}" "$binary" suite batches.toml --device cuda --out "$out" "$@" >log 2>&1; then
+    cat log >&2
+    exit 1
+  fi
+  python3 -c 'import hashlib, sys
+numbers = open(sys.argv[1], "rb").read()
+print(hashlib.sha256(numbers[8 + int.from_bytes(numbers[:8], "little"):]).hexdigest())' "$out"/cells/*/weights.safetensors
+}
+batches whole CARD_PEAK=peak -- >hash
+batches halves -- --shards 2 >expected
+if cmp -s hash expected; then echo "halves of a batch have their own statistics, yet leave the same weights" >&2; exit 1; fi
+batches small CARD_BYTES=$(($(cat peak) * 3 / 4)) -- >hash
+grep -q "memory ran out at 16 images; from here on 8 at once" log
+grep -q "micro-batch=8" small/rows.csv
+cmp hash expected
+echo "ok   where memory runs out, half of the images at once; the weights of --shards 2"
+code=0
+LD_LIBRARY_PATH=card CARD_BYTES=1000000 "$binary" suite batches.toml --device cuda --out none >log 2>&1 || code=$?
+if [ $code != 20 ] || [ -e none ] || [ "$(wc -l <log)" != 1 ] || ! grep -q "memory ran out in its self-test" log; then cat log >&2; exit 1; fi
+echo "ok   $(cat log)"
+if [[ $features == *mpi* ]]; then
+  # As root in a container, and without the calls that copy from process to process.
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+  batches two CARDS=2 mpirun --oversubscribe --bind-to none -n 2 -- --shards 2 --threads 1 >hash
+  cmp hash expected
+  echo "ok   two processes, a played card each, gradients by a played NCCL: the weights of one process"
+  cp -r card lonely && rm lonely/libnccl.so.2
+  code=0
+  env LD_LIBRARY_PATH=lonely CARDS=2 mpirun --oversubscribe --bind-to none -n 2 "$binary" suite batches.toml --device cuda --out none \
+    --shards 2 --threads 1 >log 2>&1 || code=$?
+  if [ $code != 2 ] || ! grep -q "NCCL cannot connect the cards" log; then cat log >&2; exit 1; fi
+  echo "ok   $(grep "NCCL cannot" log)"
+else
+  echo "skipped: two cards need mpirun and mpicc (Open MPI)"
+fi
 
 # A card whose optimiser is wrong must not train.
 cp -r "$root/harness/src/ops/cuda/kernels" kernels
@@ -114,7 +179,7 @@ sed -i 's/a.momentum \* a.velocity/0.5f * a.velocity/' kernels/train.h
 card wrong kernels
 rm -r cells
 code=0
-LD_LIBRARY_PATH=wrong cells >log 2>&1 || code=$?
+LD_LIBRARY_PATH=wrong cells --out cells >log 2>&1 || code=$?
 if [ $code != 1 ] || [ -e cells ] || ! grep -q "this card computes other numbers than the CPU: 3 of" log; then
   echo "a card that computes wrong numbers was not refused: exit $code" >&2
   cat log >&2

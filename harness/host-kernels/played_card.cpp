@@ -1,8 +1,13 @@
 // A played card: the functions of the CUDA driver, cuBLAS, cuRAND and cuDNN that the CUDA binary calls, on host memory, with our
-// kernels compiled for the host and candle's few that the network needs. For scripts/cuda_played.sh: it runs the Rust side that
-// only a card would, and proves nothing about a card's own arithmetic or speed.
+// kernels compiled for the host and candle's few that the network needs; and NCCL's among processes that have one each. For
+// scripts/cuda_absent.sh: it runs the Rust side that only a card would, and proves nothing about a card's own arithmetic or speed.
 #include "kernels.cu"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -69,6 +74,12 @@ bool candle(const std::string& name, unsigned grid, void** a) {
     for (size_t i = 0; i < count; i++)
       argument<float*>(a, 5)[i] =
           argument<float*>(a, 3)[place_of(i, dims, info, 1)] + argument<float*>(a, 4)[place_of(i, dims, info, 2)];
+  } else if (name == "affine_f32") {
+    float* to = argument<float*>(a, 4);
+    for (size_t i = 0; i < count; i++) {
+      size_t at = place_of(i, dims, info);
+      to[i] = (argument<float*>(a, 3) ? argument<float*>(a, 3)[at] : to[i]) * argument<float>(a, 5) + argument<float>(a, 6);
+    }
   } else if (name == "ucopy_f32") {
     for (size_t i = 0; i < count; i++) argument<float*>(a, 4)[i] = argument<float*>(a, 3)[place_of(i, dims, info)];
   } else if (name == "cast_f32_bf16" || name == "cast_bf16_f32") {
@@ -93,8 +104,12 @@ bool candle(const std::string& name, unsigned grid, void** a) {
 
 extern "C" {
 int cuInit(unsigned) { return 0; }
-int cuDeviceGetCount(int* count) { return *count = 1, 0; }
-int cuDeviceGet(int* device, int) { return *device = 0, 0; }
+// CARDS of them, where that is said.
+int cuDeviceGetCount(int* count) {
+  const char* text = getenv("CARDS");
+  return *count = text ? atoi(text) : 1, 0;
+}
+int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, 0; }
 int cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "a played card, no GPU"), 0; }
 // 75: compute capability; 115: memory in the order of a stream.
 int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : attribute == 115 ? 1 : 0, 0; }
@@ -290,4 +305,57 @@ int cudnnConvolutionBackwardFilter(void*, const float* alpha, Descriptor* x, con
   int code = products(*x, *w, *y, *conv, [&](size_t i, size_t k, size_t o) { out.sum[k] += X.get(i) * G.get(o); });
   return out.write(*w, to, *alpha, *beta, bytes < 32 ? 3000 : code);
 }
+}
+
+namespace {
+// What the processes share: a file that all map, whose name is NCCL's id.
+struct Together {
+  std::atomic<int> arrived, round;
+  char bytes[64 << 20];
+};
+
+struct Communicator {
+  Together* together;
+  int processes, rank;
+
+  // Returns once every process has come here.
+  void meet() {
+    int round = together->round;
+    if (++together->arrived == processes) {
+      together->arrived = 0;
+      together->round++;
+    }
+    while (together->round == round) usleep(20);
+  }
+};
+}  // namespace
+
+extern "C" {
+struct Id {
+  char name[128];
+};
+int ncclGetUniqueId(Id* id) {
+  snprintf(id->name, sizeof id->name, "/tmp/played-nccl-XXXXXX");
+  int file = mkstemp(id->name);
+  return file < 0 || ftruncate(file, sizeof(Together)) || close(file) ? 2 : 0;
+}
+int ncclCommInitRank(Communicator** to, int processes, Id id, int rank) {
+  int file = open(id.name, O_RDWR);
+  void* memory = file < 0 ? MAP_FAILED : mmap(nullptr, sizeof(Together), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED || close(file)) return 2;
+  *to = new Communicator{(Together*)memory, processes, rank};
+  (*to)->meet();
+  return rank == 0 ? 2 * !!unlink(id.name) : 0;
+}
+int ncclCommAbort(Communicator* c) { return munmap(c->together, sizeof(Together)), delete c, 0; }
+int ncclAllGather(const void* from, void* to, size_t count, int type, Communicator* c, void*) {
+  size_t bytes = 4 * count;
+  if (type != 7 || c->processes * bytes > sizeof c->together->bytes) return 4;  // 7: f32
+  memcpy(c->together->bytes + c->rank * bytes, from, bytes);
+  c->meet();
+  memcpy(to, c->together->bytes, c->processes * bytes);
+  c->meet();
+  return 0;
+}
+const char* ncclGetErrorString(int) { return "an error of the played NCCL"; }
 }

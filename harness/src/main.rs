@@ -31,7 +31,13 @@ fn main() -> ExitCode {
     end_with_standard_output();
     start_logging();
     let ready = limit_by_environment().and_then(|()| start_threads(cli.threads));
-    match ready.and_then(|()| run(&cli.command)) {
+    // On one of the pool's threads: from another each loop would cost two threads' sleeping and waking.
+    rayon::scope(|_| say(ready.and_then(|()| run(&cli.command))))
+}
+
+/// The exit code, and what is wrong on standard error.
+fn say(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that closed the pipe (`harness list cells | head`) has all it wants.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
@@ -100,6 +106,9 @@ fn end_with_standard_output() {
     }));
 }
 
+/// What systems give a main thread.
+const MAIN_STACK: usize = 8 << 20;
+
 fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
     let threads = match threads {
         Some(0) => return Err(exit::usage("--threads 0: at least one thread is needed")),
@@ -108,6 +117,7 @@ fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
     };
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
+        .stack_size(MAIN_STACK)
         .build_global()
         .map_err(|error| exit::usage(format!("--threads: {error}")))
 }

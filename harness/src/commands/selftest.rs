@@ -70,9 +70,26 @@ pub fn selftest(choice: cli::Device, json: bool) -> Result<()> {
 }
 
 /// The short form, before a card trains anything: every kernel on small shapes and a training step.
+///
+/// # Errors
+/// Exit 1 where the card computes other numbers; exit 20 where it has no memory even for these.
 pub fn card(device: &Device) -> Result<()> {
-    let mut list = compare::all(device, Size::Small)?;
-    list.push(step::compare(device, cuda::precision())?);
+    let all = || -> candle_core::Result<_> {
+        let mut list = compare::all(device, Size::Small)?;
+        list.push(step::compare(device, cuda::precision())?);
+        Ok(list)
+    };
+    let list = all().map_err(anyhow::Error::from).map_err(|error| match cuda::is_out_of_memory(&error) {
+        true => exit::failure(
+            Code::CellFailed,
+            format!(
+                "the card's memory ran out in its self-test, which needs some megabytes ({}); free the card of other programs \
+                 (nvidia-smi lists them), or take another. Nothing was trained",
+                cuda::reason(&error)
+            ),
+        ),
+        false => error,
+    })?;
     let missed: Vec<&Comparison> = list.iter().filter(|case| !case.passed()).collect();
     let Some(first) = missed.first() else { return Ok(()) };
     Err(exit::failure(

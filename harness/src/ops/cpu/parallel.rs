@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Below this many elementary operations a loop stays on its thread: waking another costs about 10 µs.
-const SERIAL_WORK: usize = 1 << 18;
+/// Below this many elementary operations a loop stays on its thread: another one that still looks for work costs a few µs.
+const SERIAL_WORK: usize = 1 << 16;
 
 /// Runs `f(i)` for `i` in `0..n`, on the pool when `work` (operations of the whole loop) is worth it.
 pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
@@ -90,6 +90,23 @@ impl Aligned {
     /// `len` zeros.
     pub(super) fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+
+    /// `len` floats that `write` writes, each of them.
+    ///
+    /// # Safety
+    /// `write` writes all `len` floats.
+    pub(super) unsafe fn written(len: usize, write: impl FnOnce(Shared<f32>)) -> Self {
+        let count = len.div_ceil(16);
+        let mut lines: Vec<Line> = Vec::with_capacity(count);
+        let spare = &mut lines.spare_capacity_mut()[..count];
+        if let Some(last) = spare.last_mut() {
+            last.write(Line([0.0; 16]));
+        }
+        write(Shared(spare.as_mut_ptr().cast()));
+        // SAFETY: there is room for `count`, the caller says that their floats are written, and the last one's rest is zeros.
+        unsafe { lines.set_len(count) };
+        Self { lines, len }
     }
 
     /// Makes room for `len` floats of any content.

@@ -65,6 +65,11 @@ pub fn set_precision(precision: Precision) {
     candle_core::cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
 }
 
+/// What an error comes from, in a line: candle's may carry a backtrace.
+pub fn reason(error: &anyhow::Error) -> String {
+    error.root_cause().to_string().lines().next().unwrap_or_default().to_string()
+}
+
 /// Whether an error says that the device's memory ran out.
 pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let text = format!("{error:?}");

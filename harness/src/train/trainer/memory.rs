@@ -2,7 +2,7 @@
 
 use super::Job;
 use crate::exit::{self, Code};
-use crate::ops::cuda::is_out_of_memory;
+use crate::ops::cuda::{is_out_of_memory, reason};
 use anyhow::Result;
 
 /// Attempts a work with `images` at once; each time that memory runs out, with half of them. The result, and the number that
@@ -21,7 +21,7 @@ pub fn halving<R>(images: usize, mut attempt: impl FnMut(usize) -> Result<R>) ->
                     format!(
                         "the card's memory ran out on the least that can be computed of this network at once ({}); take a \
                          larger card, one that no other program uses, or a smaller width",
-                        error.root_cause()
+                        reason(&error)
                     ),
                 ));
             }
@@ -39,7 +39,7 @@ impl Job<'_> {
         let advice =
             || format!("{images} images at once do not fit a card's memory; take more --shards, or --max-memory");
         let ended = attempt(images).map_err(|error| match is_out_of_memory(&error) {
-            true => exit::failure(Code::CellFailed, format!("{} ({})", advice(), error.root_cause())),
+            true => exit::failure(Code::CellFailed, format!("{} ({})", advice(), reason(&error))),
             false => error,
         });
         ended.map(|result| (result, images))

@@ -40,7 +40,7 @@ pub(super) fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [
             add_band(s, x, grad_out, (image, row), mine, shared[sum]);
         }
     });
-    pack::unpack(s, &partials, &blocks, out);
+    pack::unpack(s, &partials.iter().map(|p| &**p).collect::<Vec<_>>(), &blocks, out);
 }
 
 /// Adds the products of one band of pixels to the partial sum `[block][tap][c_in][width]`.

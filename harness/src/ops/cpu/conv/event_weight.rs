@@ -27,30 +27,31 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
     let blocks = blocks(out_channels(s), 32);
     let units = units(s, &problem, UNIT / blocks[0].1, spikes);
     // Units summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
-    let sums = (16 / blocks.len()).clamp(1, units.len());
-    let per_sum = units.len().div_ceil(sums);
-    let rows = s.kernel * s.kernel * s.c_in;
-    let mut partials: Vec<Aligned> = (0..sums).map(|_| Aligned::zeros(rows * out_channels(s))).collect();
-    let shared: Vec<Shared<f32>> = partials.iter_mut().map(|p| Shared::new(p)).collect();
-    tiles(sums * blocks.len(), s.macs() / 4, |tile| {
-        let (sum, block) = (tile / blocks.len(), tile % blocks.len());
-        let (start, width) = blocks[block];
-        for unit in &units[(sum * per_sum).min(units.len())..((sum + 1) * per_sum).min(units.len())] {
-            let band = problem.band(unit.images.clone(), unit.rows.clone());
-            scratch(band.images.len() * band.rows * band.columns * width, |buffer| {
-                band.fill_block(grad_out, problem.src, start, width, buffer);
-                for (class, lists) in problem.classes.iter().zip(&unit.lists) {
-                    let target = shared[sum].at(start * rows);
-                    let taps = taps(class, &band, width, s.c_in);
-                    simd::run(
-                        Gather { gradient: buffer.as_ptr(), lists, taps: &taps, width, c_in: s.c_in, target },
-                        width,
-                    );
-                }
-            });
-        }
-    });
-    pack::unpack(s, &partials, &blocks, out);
+    let per_sum = units.len().div_ceil((16 / blocks.len()).clamp(1, units.len()));
+    let sums = units.len().div_ceil(per_sum);
+    let (rows, each) = (s.kernel * s.kernel * s.c_in, s.kernel * s.kernel * s.c_in * out_channels(s));
+    let fill = |partials: Shared<f32>| {
+        tiles(sums * blocks.len(), s.macs() / 4, |tile| {
+            let (sum, block) = (tile / blocks.len(), tile % blocks.len());
+            let (start, width) = blocks[block];
+            let target = partials.at(sum * each + start * rows);
+            for (i, unit) in units[sum * per_sum..units.len().min((sum + 1) * per_sum)].iter().enumerate() {
+                let band = problem.band(unit.images.clone(), unit.rows.clone());
+                scratch(band.images.len() * band.rows * band.columns * width, |buffer| {
+                    band.fill_block(grad_out, problem.src, start, width, buffer);
+                    for (class, lists) in problem.classes.iter().zip(&unit.lists) {
+                        let (gradient, taps) = (buffer.as_ptr(), taps(class, &band, width, s.c_in));
+                        let gather =
+                            Gather { gradient, lists, taps: &taps, width, c_in: s.c_in, target, fresh: i == 0 };
+                        simd::run(gather, width);
+                    }
+                });
+            }
+        });
+    };
+    // SAFETY: each sum has a unit, each tap is of one class, and the first unit writes all its rows of each block.
+    let partials = unsafe { Aligned::written(sums * each, fill) };
+    pack::unpack(s, &partials.chunks(each).collect::<Vec<_>>(), &blocks, out);
 }
 
 /// For each tap: floats from a spike's position to the gradient it meets, and its place in the partial sum.
@@ -107,6 +108,8 @@ struct Gather<'a> {
     width: usize,
     c_in: usize,
     target: *mut f32,
+    /// Whether nothing was summed before.
+    fresh: bool,
 }
 
 impl Kernel for Gather<'_> {
@@ -171,7 +174,7 @@ impl Gather<'_> {
                     let to = self.target.add(taps[k].1 + c * N * S::LANES);
                     for n in 0..N {
                         let to = to.add(n * S::LANES);
-                        S::store(to, S::add(S::load(to), sum[k][n]));
+                        S::store(to, if self.fresh { sum[k][n] } else { S::add(S::load(to), sum[k][n]) });
                     }
                 }
             }

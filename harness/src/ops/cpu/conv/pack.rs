@@ -1,6 +1,6 @@
 //! Weights from OIHW to the order in which a kernel reads them.
 
-use super::super::parallel::{Aligned, Shared, tiles};
+use super::super::parallel::{Shared, tiles};
 use super::ConvShape;
 use std::ops::Range;
 
@@ -78,7 +78,7 @@ impl<'a> Weights<'a> {
 const BLOCK: usize = 144;
 
 /// Sums the partial weight gradients, each `[block][tap][c_in][width]`, in order, into the OIHW `out`.
-pub(super) fn unpack(s: &ConvShape, partials: &[Aligned], blocks: &[(usize, usize)], out: &mut [f32]) {
+pub(super) fn unpack(s: &ConvShape, partials: &[&[f32]], blocks: &[(usize, usize)], out: &mut [f32]) {
     let (kk, c_in) = (s.kernel * s.kernel, s.c_in);
     let rows = kk * c_in;
     let target = Shared::new(out);

@@ -40,13 +40,13 @@ impl Band {
         });
     }
 
-    /// The same for `width` channels of a map from `start` on.
+    /// The same for `width` (8, 16, 32 or all) channels of a map from `start` on.
     pub(super) fn fill_block(&self, map: &[f32], size: MapSize, start: usize, width: usize, buffer: &mut [f32]) {
-        self.lines(size, width, buffer, |from, middle| {
-            let pixels = map[from..].chunks(size.channels);
-            for (to, from) in middle.chunks_exact_mut(width).zip(pixels) {
-                to.copy_from_slice(&from[start..start + width]);
-            }
+        self.lines(size, width, buffer, |from, middle| match width {
+            _ if width == size.channels => middle.copy_from_slice(&map[from..from + middle.len()]),
+            32 => copy_block::<32>(&map[from + start..], size.channels, middle),
+            16 => copy_block::<16>(&map[from + start..], size.channels, middle),
+            _ => copy_block::<8>(&map[from + start..], size.channels, middle),
         });
     }
 
@@ -73,6 +73,15 @@ impl Band {
             line[(first + count) * c..].fill(T::default());
             let from = ((image * size.height + y as usize) * size.width + start) * size.channels;
             copy(from, &mut line[first * c..(first + count) * c]);
+        }
+    }
+}
+
+/// The first `WIDTH` channels of each pixel.
+fn copy_block<const WIDTH: usize>(from: &[f32], channels: usize, to: &mut [f32]) {
+    for (to, from) in to.as_chunks_mut::<WIDTH>().0.iter_mut().zip(from.chunks(channels)) {
+        if let Some(from) = from.first_chunk() {
+            *to = *from;
         }
     }
 }
