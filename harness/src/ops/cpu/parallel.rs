@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Below this many elementary operations a loop stays on its thread: another one that still looks for work costs a few µs.
+/// Below this many elementary operations a loop stays on its thread: to share it would cost more than it saves.
 const SERIAL_WORK: usize = 1 << 16;
 
 /// Runs `f(i)` for `i` in `0..n`, on the pool when `work` (operations of the whole loop) is worth it.
