@@ -40,6 +40,14 @@ pub trait Curve {
 pub trait Kernel: Copy + Send + Sync {
     /// The derivative at `v`; relative error below 2e-6 against the f64 definition.
     fn derivative(self, v: f32) -> f32;
+
+    /// [`Kernel::derivative`] of each, in place, with the same bits.
+    #[inline(always)]
+    fn derivatives(self, v: &mut [f32]) {
+        for v in v {
+            *v = self.derivative(*v);
+        }
+    }
 }
 
 /// Something that must be compiled once for each surrogate: a kernel's inner loop.

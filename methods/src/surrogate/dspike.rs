@@ -62,4 +62,19 @@ impl Kernel for DspikeKernel {
     fn derivative(self, v: f32) -> f32 {
         if v.abs() <= 0.5 { self.peak * sech2::sech2_f32(self.temperature * v) } else { 0.0 }
     }
+
+    #[inline(always)]
+    fn derivatives(self, v: &mut [f32]) {
+        let mut curve = [0.0; sech2::BLOCK];
+        for v in v.chunks_mut(sech2::BLOCK) {
+            let curve = &mut curve[..v.len()];
+            for (curve, v) in curve.iter_mut().zip(&*v) {
+                *curve = self.temperature * v;
+            }
+            sech2::all(curve);
+            for (v, curve) in v.iter_mut().zip(&*curve) {
+                *v = if v.abs() <= 0.5 { self.peak * curve } else { 0.0 };
+            }
+        }
+    }
 }

@@ -49,4 +49,17 @@ impl Kernel for SigmoidKernel {
     fn derivative(self, v: f32) -> f32 {
         self.peak * sech2::sech2_f32(self.half_alpha * v)
     }
+
+    #[inline(always)]
+    fn derivatives(self, v: &mut [f32]) {
+        for v in v.chunks_mut(sech2::BLOCK) {
+            for v in &mut *v {
+                *v *= self.half_alpha;
+            }
+            sech2::all(v);
+            for v in v {
+                *v *= self.peak;
+            }
+        }
+    }
 }

@@ -21,6 +21,16 @@ impl WithKernel for At {
     }
 }
 
+struct All(Vec<f32>);
+
+impl WithKernel for All {
+    type Output = Vec<f32>;
+    fn call<K: Kernel>(mut self, kernel: K) -> Vec<f32> {
+        kernel.derivatives(&mut self.0);
+        self.0
+    }
+}
+
 #[test]
 fn the_derivative_is_the_central_difference_of_the_primitive() {
     for s in all() {
@@ -128,6 +138,19 @@ proptest! {
             let exact = s.derivative(f64::from(v as f32));
             let kernel = f64::from(s.with_kernel(At(v as f32)));
             prop_assert!((kernel - exact).abs() <= 2e-5 * exact + 1e-6 * s.peak(), "{:?} at {}: {} against {}", s, v, kernel, exact);
+        }
+    }
+
+    #[test]
+    fn many_derivatives_have_the_bits_of_one(p in 0.01f64..=100.0, v in prop::collection::vec(-2.0f32..2.0, 0..200)) {
+        for s in [
+            Surrogate::Dspike(Dspike { temperature: p }),
+            Surrogate::Rectangle(Rectangle { width: p }),
+            Surrogate::Sigmoid(Sigmoid { alpha: p }),
+        ] {
+            let one: Vec<u32> = v.iter().map(|v| s.with_kernel(At(*v)).to_bits()).collect();
+            let all: Vec<u32> = s.with_kernel(All(v.clone())).into_iter().map(f32::to_bits).collect();
+            prop_assert_eq!(one, all, "{:?}", s);
         }
     }
 }

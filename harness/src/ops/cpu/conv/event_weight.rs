@@ -24,10 +24,13 @@ struct Unit {
 /// The OIHW gradient of the weight.
 pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
     let problem = Problem::grad_input(s);
-    let blocks = blocks(out_channels(s), 32);
-    let units = units(s, &problem, UNIT / blocks[0].1, spikes);
+    // What is summed together does not depend on the vectors' width, so neither do the bits; CPUs without AVX-512 have
+    // smaller caches.
+    let wide = blocks(out_channels(s), 32);
+    let blocks = blocks(out_channels(s), if simd::level() == simd::Level::Avx512 { 32 } else { 16 });
+    let units = units(s, &problem, UNIT / wide[0].1, spikes);
     // Units summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
-    let per_sum = units.len().div_ceil((16 / blocks.len()).clamp(1, units.len()));
+    let per_sum = units.len().div_ceil((16 / wide.len()).clamp(1, units.len()));
     let sums = units.len().div_ceil(per_sum);
     let (rows, each) = (s.kernel * s.kernel * s.c_in, s.kernel * s.kernel * s.c_in * out_channels(s));
     let fill = |partials: Shared<f32>| {

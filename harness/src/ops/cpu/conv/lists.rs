@@ -30,25 +30,46 @@ impl Kernel for Rows<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> RowLists {
         let Self { spikes, width, stride, first, count } = self;
-        let block =
-            |pixel: &[u8]| pixel[first..first + count].iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
-        let mut entries = vec![0; spikes.chunks_exact(stride).map(block).sum::<usize>() + 8];
-        let mut starts = Vec::with_capacity(spikes.len() / stride + 1);
-        let mut n = 0;
+        let (mut entries, mut starts) = (Vec::new(), Vec::with_capacity(spikes.len() / stride + 1));
         starts.push(0);
-        for (pixel, bytes) in spikes.chunks_exact(stride).enumerate() {
-            let base = (pixel % width) * count * 8;
-            for (j, &byte) in bytes[first..first + count].iter().enumerate() {
-                let places: [u16; 8] = std::array::from_fn(|k| (base + 8 * j + k) as u16);
-                // SAFETY: there is room for eight behind what all bytes together list.
-                unsafe { S::pick(byte, places.as_ptr(), entries[n..n + 8].as_mut_ptr()) };
-                n += byte.count_ones() as usize;
+        for row in spikes.chunks(width * stride) {
+            // Room for all spikes of the row, and eight behind them.
+            entries.reserve(8 * width * count + 8);
+            let (room, mut n) = (entries.spare_capacity_mut().as_mut_ptr().cast::<u16>(), 0);
+            for (x, pixel) in row.chunks_exact(stride).enumerate() {
+                let base = x * count * 8;
+                for (j, &byte) in pixel[first..first + count].iter().enumerate() {
+                    let places = PLACES[usize::from(byte)].map(|place| place + (base + 8 * j) as u16);
+                    // SAFETY: a byte advances by no more than eight.
+                    unsafe { room.add(n).cast::<[u16; 8]>().write_unaligned(places) };
+                    n += byte.count_ones() as usize;
+                }
+                starts.push((entries.len() + n) as u32);
             }
-            starts.push(n as u32);
+            // SAFETY: the first `n` are written and within what is reserved.
+            unsafe { entries.set_len(entries.len() + n) };
         }
         RowLists { entries, starts }
     }
 }
+
+/// For each byte the places of its set bits, in order; then zeros.
+static PLACES: [[u16; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut k, mut n) = (0, 0);
+        while k < 8 {
+            if (byte >> k) & 1 == 1 {
+                table[byte][n] = k as u16;
+                n += 1;
+            }
+            k += 1;
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// The spikes of some pixels, channel by channel.
 pub(super) struct ChannelLists {
@@ -62,6 +83,8 @@ impl ChannelLists {
     /// Of `spikes`: a pixel is `bytes` bytes from each of `sources` on, and stands in the lists as its place.
     pub(super) fn build(spikes: &[u8], bytes: usize, sources: &[usize], mut places: Vec<u16>) -> Self {
         assert_eq!(sources.len(), places.len(), "a place for each pixel");
+        let end = sources.iter().max().map_or(0, |last| last + bytes);
+        assert!(end <= spikes.len(), "every pixel lies in the spikes");
         places.resize(places.len().next_multiple_of(8), 0);
         simd::run(Channels { spikes, bytes, sources, places: &places }, 8)
     }
@@ -86,14 +109,16 @@ impl Kernel for Channels<'_> {
         for m in 0..self.bytes {
             let mut lengths = [0; 8];
             for (sources, places) in self.sources.chunks(8).zip(self.places.as_chunks::<8>().0) {
-                let mut bits = [0; 8];
-                for (bits, source) in bits.iter_mut().zip(sources) {
-                    *bits = self.spikes[source + m];
+                let mut bits = 0;
+                for (k, source) in sources.iter().enumerate() {
+                    // In a register: eight bytes stored and loaded as one number would have to wait for each other.
+                    // SAFETY: `build` has seen that all pixels lie in the spikes.
+                    bits |= u64::from(unsafe { *self.spikes.get_unchecked(source + m) }) << (8 * k);
                 }
-                for (c, byte) in transpose8(u64::from_le_bytes(bits)).to_le_bytes().into_iter().enumerate() {
+                for (c, byte) in transpose8(bits).to_le_bytes().into_iter().enumerate() {
                     let start = c * capacity + lengths[c];
                     // SAFETY: a channel lists no more than all pixels, and has room for eight behind them.
-                    unsafe { S::pick(byte, places.as_ptr(), listed[start..start + 8].as_mut_ptr()) };
+                    unsafe { S::pick(byte, places.as_ptr(), listed.as_mut_ptr().add(start)) };
                     lengths[c] += byte.count_ones() as usize;
                 }
             }

@@ -1,15 +1,20 @@
 //! The input's gradient of 3×3 stride-1 convolutions by Winograd's F(4×4, 3×3) (Lavin & Gray 2016): 36 products for
 //! 16 outputs instead of 144. It rounds to about 1e-6 of the norm: gradients only, a forward pass could flip spikes.
 
+mod transform;
+
 use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, Shared, scratch, tiles};
 use super::super::simd::{self, Kernel, Level, Simd};
 use super::blocks;
-use super::dense::{PIXELS_STEP, Pixel, Sweep, slices};
 use super::pack::Weights;
+use std::ops::Range;
+use transform::{Transform, TransformBack, TransformWeights};
 
 /// Points of a transformed 6×6 tile.
 const POINTS: usize = 36;
+/// Channels of the gradient whose weights are in the first-level cache together.
+const CHANNELS: usize = 128;
 /// Tiles whose products are in the second-level cache together; a multiple of every register tile's height.
 const GROUP: usize = 72;
 /// Up to this many pairs of channels the transformed weights (9 MB) stay in the last-level cache.
@@ -144,34 +149,129 @@ impl Job<'_> {
         block: usize,
         turned: &[f32],
         (from, stride): (&[f32], usize),
-        tiles: std::ops::Range<usize>,
+        tiles: Range<usize>,
         group: usize,
     ) {
         let s = self.grid.s;
         let (start, width) = self.blocks[block];
-        let (real, channels) = (tiles.len(), pad8(s.c_out));
-        let mut pixels: Vec<Pixel> = (0..real).map(|t| Pixel { from: t * channels, to: t * width }).collect();
-        pixels.resize(real.next_multiple_of(PIXELS_STEP), pixels[real - 1]);
-        let slices = slices(1, s.c_out, width);
-        let (weights, products) = (s.c_out * width, group * width + SKEW);
+        let products = group * width + SKEW;
         scratch(POINTS * products, |product| {
-            for point in 0..POINTS {
-                let sweep = Sweep {
-                    source: from[point * stride..].as_ptr(),
-                    pixels: &pixels,
-                    real,
-                    taps: &[0],
-                    slices: &slices,
-                    weight: turned[point * weights..].as_ptr(),
-                    width,
-                    target: product[point * products..].as_mut_ptr(),
-                    accumulate: false,
-                };
-                simd::run(sweep, width);
-            }
-            let back = TransformBack { job: self, tiles, from: product.as_ptr(), stride: products, start, width };
+            let to = product.as_mut_ptr();
+            let product = Product {
+                from: from.as_ptr(),
+                rows: tiles.len(),
+                channels: pad8(s.c_out),
+                stride,
+                weight: turned.as_ptr(),
+                c_out: s.c_out,
+                width,
+                to,
+                products,
+            };
+            simd::run(product, width);
+            let back = TransformBack { job: self, tiles, from: to, stride: products, start, width };
             simd::run(back, width);
         });
+    }
+}
+
+/// For each point a matrix product: the tiles' rows of channels by a block of the transformed weights.
+struct Product {
+    /// `[point][tile][channels]`, points `stride` floats apart.
+    from: *const f32,
+    /// Tiles.
+    rows: usize,
+    channels: usize,
+    stride: usize,
+    /// `[point][c_out][width]`.
+    weight: *const f32,
+    c_out: usize,
+    width: usize,
+    /// `[point][tile][width]`, points `products` floats apart.
+    to: *mut f32,
+    products: usize,
+}
+
+impl Kernel for Product {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: `multiply` gives buffers that hold all points.
+        unsafe {
+            match (self.width / S::LANES, S::REGISTERS) {
+                (2, 32) => self.points::<S, 12, 2>(),
+                (1, 32) => self.points::<S, 24, 1>(),
+                (2, 16) => self.points::<S, 6, 2>(),
+                (1, 16) => self.points::<S, 12, 1>(),
+                (2, _) => self.points::<S, 3, 2>(),
+                _ => self.points::<S, 6, 1>(),
+            }
+        }
+    }
+}
+
+impl Product {
+    #[inline(always)]
+    unsafe fn points<S: Simd, const P: usize, const N: usize>(&self) {
+        for point in 0..POINTS {
+            for first in (0..self.c_out).step_by(CHANNELS) {
+                let run = first..self.c_out.min(first + CHANNELS);
+                // SAFETY: passed on.
+                unsafe {
+                    let mut row = 0;
+                    while row + P <= self.rows {
+                        self.tile::<S, P, N>(point, row, run.clone());
+                        row += P;
+                    }
+                    while row + 3 <= self.rows {
+                        self.tile::<S, 3, N>(point, row, run.clone());
+                        row += 3;
+                    }
+                    while row < self.rows {
+                        self.tile::<S, 1, N>(point, row, run.clone());
+                        row += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `P` rows by `N` vectors in registers, over the channels `run`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const P: usize, const N: usize>(&self, point: usize, row: usize, run: Range<usize>) {
+        // SAFETY: the caller's rows and channels lie in the buffers.
+        unsafe {
+            let to = self.to.add(point * self.products + row * N * S::LANES);
+            let mut sum = [[S::zero(); N]; P];
+            if run.start > 0 {
+                for p in 0..P {
+                    for n in 0..N {
+                        sum[p][n] = S::load(to.add((p * N + n) * S::LANES));
+                    }
+                }
+            }
+            let mut from = self.from.add(point * self.stride + row * self.channels + run.start);
+            let mut weight = self.weight.add((point * self.c_out + run.start) * N * S::LANES);
+            for _ in run {
+                let mut w = [S::zero(); N];
+                for n in 0..N {
+                    w[n] = S::load(weight.add(n * S::LANES));
+                }
+                for p in 0..P {
+                    let x = S::splat(*from.add(p * self.channels));
+                    for n in 0..N {
+                        sum[p][n] = S::fma(x, w[n], sum[p][n]);
+                    }
+                }
+                from = from.add(1);
+                weight = weight.add(N * S::LANES);
+            }
+            for p in 0..P {
+                for n in 0..N {
+                    S::store(to.add((p * N + n) * S::LANES), sum[p][n]);
+                }
+            }
+        }
     }
 }
 
@@ -188,177 +288,4 @@ fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
         weights.pack(&taps, 0..s.c_out, start..s.c_in.min(start + width).max(start), width, out);
     });
     packed
-}
-
-/// One dimension of the gradient's transform.
-#[inline(always)]
-unsafe fn forward<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: the caller's CPU has the instructions of `S` (here and below).
-    unsafe {
-        let (two, four, minus_four, minus_five) = (S::splat(2.0), S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
-        let (a, b) = (S::fma(minus_four, d[2], d[4]), S::fma(minus_four, d[1], d[3]));
-        let (c, e) = (S::sub(d[4], d[2]), S::sub(d[3], d[1]));
-        [
-            S::fma(four, d[0], S::fma(minus_five, d[2], d[4])),
-            S::add(a, b),
-            S::sub(a, b),
-            S::fma(two, e, c),
-            S::fma(S::splat(-2.0), e, c),
-            S::fma(four, d[1], S::fma(minus_five, d[3], d[5])),
-        ]
-    }
-}
-
-/// One dimension of the weight's transform.
-#[inline(always)]
-unsafe fn weights<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
-    unsafe {
-        let zero = S::zero();
-        let (sixth, quarter) = (S::splat(1.0 / 6.0), S::splat(0.25));
-        let ends = S::add(g[0], g[2]);
-        let q = S::fma(S::splat(1.0 / 24.0), g[0], S::fma(sixth, g[2], zero));
-        [
-            S::fma(quarter, g[0], zero),
-            S::fma(S::splat(-1.0 / 6.0), S::add(ends, g[1]), zero),
-            S::fma(sixth, S::sub(g[1], ends), zero),
-            S::fma(S::splat(1.0 / 12.0), g[1], q),
-            S::fma(S::splat(-1.0 / 12.0), g[1], q),
-            g[2],
-        ]
-    }
-}
-
-/// One dimension of the way back.
-#[inline(always)]
-unsafe fn back<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
-    unsafe {
-        let (a, b) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-        let (c, d) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        [
-            S::add(m[0], S::add(a, c)),
-            S::fma(S::splat(2.0), d, b),
-            S::fma(S::splat(4.0), c, a),
-            S::add(S::fma(S::splat(8.0), d, b), m[5]),
-        ]
-    }
-}
-
-/// Some tiles of the gradient to `[point][tile][c_out]`.
-struct Transform<'a> {
-    grid: Tiles<'a>,
-    tiles: std::ops::Range<usize>,
-    grad_out: &'a [f32],
-    to: *mut f32,
-    stride: usize,
-}
-
-impl Kernel for Transform<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let s = self.grid.s;
-        let (height, width, channels) = (s.out_height(), s.out_width(), pad8(s.c_out));
-        for (k, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = self.grid.corner(tile);
-            // Row y of the input meets rows y + padding - 2 .. of the output's gradient.
-            let (y, x) = ((y + s.padding) as isize - 2, (x + s.padding) as isize - 2);
-            for c in (0..channels).step_by(S::LANES) {
-                // SAFETY: only pixels inside the map are read; the task owns its tiles of each plane.
-                unsafe {
-                    let mut columns = [[S::zero(); 6]; 6];
-                    for j in 0..6 {
-                        let mut d = [S::zero(); 6];
-                        let column = x + j as isize;
-                        if column >= 0 && (column as usize) < width {
-                            for i in 0..6 {
-                                let row = y + i as isize;
-                                if row >= 0 && (row as usize) < height {
-                                    let at = (image * height + row as usize) * width + column as usize;
-                                    d[i] = S::load(self.grad_out.as_ptr().add(at * channels + c));
-                                }
-                            }
-                        }
-                        columns[j] = forward::<S>(d);
-                    }
-                    for i in 0..6 {
-                        let row = forward::<S>([0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
-                        for j in 0..6 {
-                            S::store(self.to.add((i * 6 + j) * self.stride + k * channels + c), row[j]);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `[tap][c_out][width]` to `[point][c_out][width]`.
-struct TransformWeights<'a> {
-    weight: &'a [f32],
-    to: *mut f32,
-    c_out: usize,
-    width: usize,
-}
-
-impl Kernel for TransformWeights<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let plane = self.c_out * self.width;
-        for at in (0..plane).step_by(S::LANES) {
-            // SAFETY: `weight` holds 9 planes and `to` 36.
-            unsafe {
-                let mut columns = [[S::zero(); 6]; 3];
-                for j in 0..3 {
-                    let tap = |i: usize| self.weight.as_ptr().add((3 * i + j) * plane + at);
-                    columns[j] = weights::<S>([S::load(tap(0)), S::load(tap(1)), S::load(tap(2))]);
-                }
-                for i in 0..6 {
-                    let row = weights::<S>([columns[0][i], columns[1][i], columns[2][i]]);
-                    for j in 0..6 {
-                        S::store(self.to.add((i * 6 + j) * plane + at), row[j]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `[point][tile][width]` to the 4×4 pixels of each tile.
-struct TransformBack<'a> {
-    job: &'a Job<'a>,
-    tiles: std::ops::Range<usize>,
-    from: *const f32,
-    stride: usize,
-    start: usize,
-    width: usize,
-}
-
-impl Kernel for TransformBack<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let (job, s) = (self.job, self.job.grid.s);
-        for (k, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = job.grid.corner(tile);
-            for c in (0..self.width).step_by(S::LANES) {
-                // SAFETY: `from` holds 36 planes; the task owns these channels of its tiles' pixels.
-                unsafe {
-                    let mut columns = [[S::zero(); 4]; 6];
-                    for j in 0..6 {
-                        let point = |i: usize| S::load(self.from.add((6 * i + j) * self.stride + k * self.width + c));
-                        columns[j] = back::<S>([point(0), point(1), point(2), point(3), point(4), point(5)]);
-                    }
-                    for i in 0..4.min(s.height - y) {
-                        let row = back::<S>([0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
-                        for j in 0..4.min(s.width - x) {
-                            let at = (image * s.height + y + i) * s.width + x + j;
-                            let to = job.target.at(at * pad8(s.c_in) + self.start + c);
-                            S::store(to, if job.accumulate { S::add(S::load(to), row[j]) } else { row[j] });
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

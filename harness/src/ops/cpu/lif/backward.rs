@@ -104,10 +104,10 @@ impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
             unsafe {
                 tile.currents::<S>(positions.clone(), membrane);
                 tile.charge::<S>(membrane);
-                // One long loop: LLVM unrolls one over eight lanes and then keeps the surrogate's branch in each.
                 for (slope, u) in slopes.iter_mut().zip(&*membrane) {
-                    *slope = tile.kernel.derivative(u - l.v_th);
+                    *slope = u - l.v_th;
                 }
+                tile.kernel.derivatives(slopes);
                 tile.through_time::<S>(positions.clone(), membrane, slopes, &mut total);
                 if !tile.broadcast {
                     tile.take_back::<S>(positions, slopes);
