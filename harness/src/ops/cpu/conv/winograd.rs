@@ -154,6 +154,8 @@ impl Job<'_> {
     ) {
         let s = self.grid.s;
         let (start, width) = self.blocks[block];
+        assert!(turned.len() >= POINTS * s.c_out * width && tiles.len() <= group, "all points' weights, no more tiles");
+        assert!(from.len() >= (POINTS - 1) * stride + tiles.len() * pad8(s.c_out), "all points of all tiles");
         let products = group * width + SKEW;
         scratch(POINTS * products, |product| {
             let to = product.as_mut_ptr();
