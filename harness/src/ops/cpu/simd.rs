@@ -35,8 +35,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the caller's.
         let (from, to) = unsafe { (from.cast::<[u16; 8]>().read_unaligned(), to.cast::<[u16; 8]>()) };
         let mut picked = [0; 8];
-        for (to, places) in picked.iter_mut().zip(BITS[usize::from(byte)].as_chunks::<2>().0) {
-            *to = from[usize::from(places[0] / 2)];
+        for (to, place) in picked.iter_mut().zip(PLACES[usize::from(byte)]) {
+            *to = from[usize::from(place)];
         }
         // SAFETY: the caller's.
         unsafe { to.write_unaligned(picked) };
@@ -63,16 +63,15 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_bits(from: *const u8) -> Self::V;
 }
 
-/// For each byte the positions of its set bits, each as those of the two bytes of a u16; then zeros.
-static BITS: [[u8; 16]; 256] = {
-    let mut table = [[0; 16]; 256];
+/// For each byte the places of its set bits, in order; then zeros.
+pub(super) static PLACES: [[u16; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
     let mut byte = 0;
     while byte < 256 {
         let (mut k, mut n) = (0, 0);
         while k < 8 {
             if (byte >> k) & 1 == 1 {
-                table[byte][2 * n] = 2 * k as u8;
-                table[byte][2 * n + 1] = 2 * k as u8 + 1;
+                table[byte][n] = k as u16;
                 n += 1;
             }
             k += 1;
@@ -220,7 +219,7 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {
                     unsafe {
-                        let order = _mm_loadu_si128(super::BITS[usize::from(byte)].as_ptr().cast());
+                        let order = _mm_loadu_si128(BYTES[usize::from(byte)].as_ptr().cast());
                         _mm_storeu_si128(to.cast(), _mm_shuffle_epi8(_mm_loadu_si128(from.cast()), order));
                     }
                 }
@@ -228,6 +227,22 @@ mod x86 {
             }
         };
     }
+    /// [`super::PLACES`] as those of the two bytes of each u16, for a shuffle.
+    static BYTES: [[u8; 16]; 256] = {
+        let mut table = [[0; 16]; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut n = 0;
+            while n < 8 {
+                table[byte][2 * n] = 2 * super::PLACES[byte][n] as u8;
+                table[byte][2 * n + 1] = table[byte][2 * n] + 1;
+                n += 1;
+            }
+            byte += 1;
+        }
+        table
+    };
+
     x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
         _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps, {
         #[inline(always)]

@@ -1,6 +1,6 @@
 //! Spike bits to lists of positions, without branches: a table gives the set bits of a byte.
 
-use super::super::simd::{self, Kernel, Simd};
+use super::super::simd::{self, Kernel, PLACES, Simd};
 
 /// The spikes of some rows of pixels, for one block of channels, in pixel order.
 pub(super) struct RowLists {
@@ -52,24 +52,6 @@ impl Kernel for Rows<'_> {
         RowLists { entries, starts }
     }
 }
-
-/// For each byte the places of its set bits, in order; then zeros.
-static PLACES: [[u16; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut k, mut n) = (0, 0);
-        while k < 8 {
-            if (byte >> k) & 1 == 1 {
-                table[byte][n] = k as u16;
-                n += 1;
-            }
-            k += 1;
-        }
-        byte += 1;
-    }
-    table
-};
 
 /// The spikes of some pixels, channel by channel.
 pub(super) struct ChannelLists {
