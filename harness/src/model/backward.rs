@@ -67,22 +67,30 @@ impl Backward<'_> {
                 let conv_out = self.norm(&convs[1], second, Current::Kept(&current), &sums.grad, &sums.grad_main)?;
                 let Some(grad_middle) = self.conv(&convs[1], middle, &conv_out, Into::New)? else { return Ok(None) };
                 drop(conv_out);
-                let shortcut_grad = match (down, shortcut, pooled) {
+                // The shortcut's gradient comes first, and the main branch's is added to it. A convolution without a pool
+                // is added last: with its stride it reaches a quarter of the pixels.
+                let (mut early, mut late) = (None, None);
+                match (down, shortcut, pooled) {
                     (Some((p, c)), Shortcut::Branch(normed), Some(pooled)) => {
                         let conv_out =
                             self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_shortcut)?;
-                        let grad = self.conv(c, pooled, &conv_out, Into::New)?;
-                        match (p, grad) {
-                            (Some(p), Some(grad)) => Some(pool::average_backward(input, *p, &grad)?),
-                            (_, grad) => grad,
+                        match p {
+                            Some(p) => {
+                                let grad = self.conv(c, pooled, &conv_out, Into::New)?;
+                                early = grad.map(|grad| pool::average_backward(input, *p, &grad)).transpose()?;
+                            }
+                            None => late = Some((c, conv_out)),
                         }
                     }
-                    _ => Some(current),
-                };
+                    _ => early = Some(current),
+                }
                 let (current, sums) = self.neuron(first, &Shortcut::None, grad_middle)?;
                 let conv_out = self.norm(&convs[0], first, Current::Taken(current), &sums.grad, &sums.grad_main)?;
-                let into = shortcut_grad.map_or(Into::New, Into::Added);
-                self.conv(&convs[0], input, &conv_out, into)
+                let grad = self.conv(&convs[0], input, &conv_out, early.map_or(Into::New, Into::Added))?;
+                match (late, grad) {
+                    (Some((c, conv_out)), Some(grad)) => self.conv(c, input, &conv_out, Into::Added(grad)),
+                    (_, grad) => Ok(grad),
+                }
             }
             _ => bail!("the tape does not belong to this network"),
         }

@@ -65,16 +65,6 @@ impl Kernel for DspikeKernel {
 
     #[inline(always)]
     fn derivatives(self, v: &mut [f32]) {
-        let mut curve = [0.0; sech2::BLOCK];
-        for v in v.chunks_mut(sech2::BLOCK) {
-            let curve = &mut curve[..v.len()];
-            for (curve, v) in curve.iter_mut().zip(&*v) {
-                *curve = self.temperature * v;
-            }
-            sech2::all(curve);
-            for (v, curve) in v.iter_mut().zip(&*curve) {
-                *v = if v.abs() <= 0.5 { self.peak * curve } else { 0.0 };
-            }
-        }
+        sech2::each(v, self.temperature, |v, curve| if v.abs() <= 0.5 { self.peak * curve } else { 0.0 });
     }
 }

@@ -13,22 +13,42 @@ pub(super) fn sech2_f32(x: f32) -> f32 {
     ratio(exp2_fraction(fraction) * power)
 }
 
-/// Numbers that [`all`] takes through its loops together.
-pub(super) const BLOCK: usize = 64;
+/// Numbers that pass through the loops of [`each`] together.
+const BLOCK: usize = 256;
 
-/// [`sech2_f32`] of each of up to [`BLOCK`] numbers, with the same bits. A processor overlaps more turns of three short
-/// loops than of one long chain of operations that wait for each other.
+/// A block on a cache line's border: a vector that lies across two lines and is read right after it was written waits for
+/// the cache, which would make the whole surrogate half as slow again.
+#[repr(align(64))]
+struct Block([f32; BLOCK]);
+
+/// Turns each `v` into `finish(v, sech²(factor · v))`, with the bits of [`sech2_f32`].
 #[inline(always)]
-pub(super) fn all(x: &mut [f32]) {
-    let mut powers = [0.0; BLOCK];
-    for (x, power) in x.iter_mut().zip(&mut powers) {
-        (*x, *power) = split(*x);
+pub(super) fn each(values: &mut [f32], factor: f32, finish: impl Fn(f32, f32) -> f32) {
+    let (blocks, rest) = values.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        one(block, factor, &finish);
     }
-    for (x, power) in x.iter_mut().zip(&powers) {
-        *x = exp2_fraction(*x) * power;
+    if rest.is_empty() {
+        return;
     }
-    for x in x {
-        *x = ratio(*x);
+    let mut last = [0.0; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    one(&mut last, factor, &finish);
+    rest.copy_from_slice(&last[..rest.len()]);
+}
+
+/// A processor overlaps more turns of short loops than of one long chain of operations that wait for each other.
+#[inline(always)]
+fn one(values: &mut [f32; BLOCK], factor: f32, finish: impl Fn(f32, f32) -> f32) {
+    let (Block(x), Block(powers)) = (&mut Block([0.0; BLOCK]), &mut Block([0.0; BLOCK]));
+    for i in 0..BLOCK {
+        (x[i], powers[i]) = split(factor * values[i]);
+    }
+    for i in 0..BLOCK {
+        x[i] = exp2_fraction(x[i]) * powers[i];
+    }
+    for i in 0..BLOCK {
+        values[i] = finish(values[i], ratio(x[i]));
     }
 }
 

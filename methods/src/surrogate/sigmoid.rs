@@ -52,14 +52,6 @@ impl Kernel for SigmoidKernel {
 
     #[inline(always)]
     fn derivatives(self, v: &mut [f32]) {
-        for v in v.chunks_mut(sech2::BLOCK) {
-            for v in &mut *v {
-                *v *= self.half_alpha;
-            }
-            sech2::all(v);
-            for v in v {
-                *v *= self.peak;
-            }
-        }
+        sech2::each(v, self.half_alpha, |_, curve| self.peak * curve);
     }
 }

@@ -43,8 +43,9 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     // Listing costs some cycles a byte; a range of the list ends in a mispredicted branch; a spike costs two cycles at least.
     let listing = (s.height * s.width * s.c_in) as f64 / (2 * s.out_height() * s.out_width()) as f64;
     let ranges = k * (s.c_in as f64 / if vectors < 8.0 { 64.0 } else { 32.0 }).ceil() * blocks;
-    let lists = listing + 30.0 * ranges + density * inputs * (0.6 * vectors).max(2.0 * blocks);
-    let tables = 0.28 * inputs * vectors;
+    let spikes = density * inputs * inside(s, s.height) * inside(s, s.width);
+    let lists = listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks);
+    let tables = 0.24 * inputs * vectors;
     let dense = 0.53 * inputs * vectors;
     if 4 * s.kernel * s.kernel * pad8(s.c_in) * pad8(s.c_out) <= TABLE && tables < lists.min(dense) {
         Path::Tables
@@ -54,6 +55,13 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     } else {
         Path::Dense
     }
+}
+
+/// The share of a kernel's rows (or columns) that meet a map of `size`, not its padding: lists pay for those alone.
+fn inside(s: &ConvShape, size: usize) -> f64 {
+    let outs = (size + 2 * s.padding - s.kernel) / s.stride + 1;
+    let rows = (0..outs).flat_map(|out| (0..s.kernel).map(move |k| out * s.stride + k));
+    rows.filter(|row| (s.padding..s.padding + size).contains(row)).count() as f64 / (outs * s.kernel) as f64
 }
 
 /// Spikes that changed cost more each than spikes that are listed: from this share of the spikes on, all are summed anew.

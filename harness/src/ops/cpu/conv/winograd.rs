@@ -38,10 +38,21 @@ struct Tiles<'s> {
 }
 
 impl Tiles<'_> {
-    /// Image, first row and first column of a tile.
-    fn corner(&self, tile: usize) -> (usize, usize, usize) {
-        let (image, rest) = (tile / (self.down * self.across), tile % (self.down * self.across));
-        (image, rest / self.across * 4, rest % self.across * 4)
+    /// Image, first row and first column of each of some tiles.
+    fn corners(self, tiles: Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
+        let (mut image, rest) = (tiles.start / (self.down * self.across), tiles.start % (self.down * self.across));
+        let (mut y, mut x) = (rest / self.across, rest % self.across);
+        tiles.map(move |_| {
+            let corner = (image, 4 * y, 4 * x);
+            x += 1;
+            if x == self.across {
+                (x, y) = (0, y + 1);
+            }
+            if y == self.down {
+                (y, image) = (0, image + 1);
+            }
+            corner
+        })
     }
 }
 
@@ -53,7 +64,7 @@ pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], target
     let grid = Tiles { s, across: s.width.div_ceil(4), down: s.height.div_ceil(4) };
     let job = Job { grid, blocks: &blocks, packed: &packed, grad_out, target, accumulate };
     if s.c_in * s.c_out <= SMALL_WEIGHT {
-        job.by_tiles(if wide { 48 } else { 24 });
+        job.by_tiles(if wide { 48 } else { 36 });
     } else {
         job.by_weights();
     }

@@ -6,7 +6,7 @@ use methods::surrogate::{Kernel, Surrogate, WithKernel};
 use std::ops::Range;
 
 /// Floats of a chunk's currents: they, the slopes and the maps they came from stay in the first-level cache.
-const CHUNK: usize = 1 << 8;
+const CHUNK: usize = 1 << 9;
 
 /// Turns `grad`, the gradient of the spikes, into that of the current, in place, and returns its sums. Where the main
 /// map is broadcast over t, the gradient's first `positions` rows are the sum over t and the rest is used up. The

@@ -117,7 +117,7 @@ fn every_path_of_the_forward_is_taken_and_agrees() {
         (layer(2, 16, 64, 64, 3, 1), 0.1),
         (layer(2, 16, 64, 64, 3, 1), 0.5),
         (layer(2, 16, 16, 16, 3, 1), 0.2),
-        (layer(2, 4, 256, 512, 3, 1), 0.9),
+        (layer(1, 16, 256, 512, 3, 1), 0.98),
     ] {
         check(&s, density);
         taken.push(path(&s, density));

@@ -71,46 +71,57 @@ impl Kernel for Transform<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (s, to, stride) = (self.grid.s, self.to, self.stride);
+        let s = self.grid.s;
         let (height, width, channels) = (s.out_height(), s.out_width(), pad8(s.c_out));
-        let mut patch = Vec::new();
-        for (k, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = self.grid.corner(tile);
+        let zeros = vec![0.0; channels];
+        for (k, (image, y, x)) in self.grid.corners(self.tiles.clone()).enumerate() {
             // Row y of the input meets rows y + padding - 2 .. of the output's gradient.
             let (y, x) = ((y + s.padding) as isize - 2, (x + s.padding) as isize - 2);
-            let (rows, columns) = (within(y, height), within(x, width));
-            let row = |i: usize| (image * height + (y + i as isize) as usize) * width;
-            let (from, line) = if rows.len() * columns.len() == POINTS {
-                (self.grad_out[(row(0) + x as usize) * channels..].as_ptr(), width * channels)
-            } else {
-                patch.clear();
-                patch.resize(POINTS * channels, 0.0);
-                for i in rows {
-                    let from = (row(i) as isize + x + columns.start as isize) as usize * channels;
-                    patch[(6 * i + columns.start) * channels..][..columns.len() * channels]
-                        .copy_from_slice(&self.grad_out[from..][..columns.len() * channels]);
-                }
-                (patch.as_ptr(), 6 * channels)
+            let pixel = |i: usize, j: usize| {
+                let pixel = ((image * height) as isize + y + i as isize) * width as isize + x + j as isize;
+                self.grad_out.as_ptr().wrapping_offset(pixel * channels as isize)
             };
-            // The next tile's new columns, right of these: maps are larger than caches, and hardware sees no pattern here.
-            let next = ((image * height) as isize + y) * width as isize + x + 6;
-            let next = self.grad_out.as_ptr().wrapping_offset(next * channels as isize);
-            for i in 0..6 {
-                simd::prefetch(next.wrapping_add(i * width * channels), 4 * channels);
+            // The new pixels of the tile below: maps are larger than caches, and hardware sees no pattern here.
+            for i in 6..10 {
+                simd::prefetch(pixel(i, 1), 4 * channels);
             }
-            for c in (0..channels).step_by(S::LANES) {
-                // SAFETY: `from` has six lines of six pixels; the task owns its tiles of each plane.
-                unsafe {
-                    let mut columns = [[S::zero(); 6]; 6];
-                    for j in 0..6 {
-                        let d = |i: usize| S::load(from.add(i * line + j * channels + c));
-                        columns[j] = forward::<S>([d(0), d(1), d(2), d(3), d(4), d(5)]);
-                    }
-                    for i in 0..6 {
-                        let row = forward::<S>([0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
-                        for j in 0..6 {
-                            S::store(to.add((i * 6 + j) * stride + k * channels + c), row[j]);
+            let to = self.to.wrapping_add(k * channels);
+            let (rows, columns) = (within(y, height), within(x, width));
+            // SAFETY: all pixels lie in the map or are `zeros`; the task owns its tiles of each plane.
+            unsafe {
+                if rows.len() * columns.len() == POINTS {
+                    let (corner, line) = (pixel(0, 0), width * channels);
+                    self.tile::<S>(to, channels, |i, j| corner.add(i * line + j * channels));
+                } else {
+                    let mut pixels = [[zeros.as_ptr(); 6]; 6];
+                    for i in rows {
+                        for j in columns.clone() {
+                            pixels[i][j] = pixel(i, j);
                         }
+                    }
+                    self.tile::<S>(to, channels, |i, j| pixels[i][j]);
+                }
+            }
+        }
+    }
+}
+
+impl Transform<'_> {
+    /// Six by six pixels to the points of a tile.
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, to: *mut f32, channels: usize, pixel: impl Fn(usize, usize) -> *const f32) {
+        for c in (0..channels).step_by(S::LANES) {
+            // SAFETY: the caller's.
+            unsafe {
+                let mut columns = [[S::zero(); 6]; 6];
+                for j in 0..6 {
+                    let d = |i: usize| S::load(pixel(i, j).add(c));
+                    columns[j] = forward::<S>([d(0), d(1), d(2), d(3), d(4), d(5)]);
+                }
+                for i in 0..6 {
+                    let row = forward::<S>([0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
+                    for j in 0..6 {
+                        S::store(to.add((i * 6 + j) * self.stride + c), row[j]);
                     }
                 }
             }
@@ -171,11 +182,11 @@ impl Kernel for TransformBack<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let s = self.job.grid.s;
-        for (k, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = self.job.grid.corner(tile);
+        for (k, (image, y, x)) in self.job.grid.corners(self.tiles.clone()).enumerate() {
             let corner = (image * s.height + y) * s.width + x;
             let (rows, columns) = (s.height - y, s.width - x);
-            let next = self.job.target.at((corner + 4) * pad8(s.c_in) + self.start);
+            // The tile below.
+            let next = self.job.target.at((corner + 4 * s.width) * pad8(s.c_in) + self.start);
             for pixel in 0..16 {
                 let at = (pixel / 4 * s.width + pixel % 4) * pad8(s.c_in);
                 simd::prefetch(next.wrapping_add(at), self.width);
