@@ -1,10 +1,18 @@
-//! The CPU kernels on the layers of a spiking ResNet-18 of width 64, 16 and 8: 64 images (T·B), 22 % of the bits set.
-//! `RAYON_NUM_THREADS=1 cargo bench -p harness --bench kernels -- w16L1` measures one layer on one thread.
+//! The CPU kernels on the layers of a spiking ResNet-18 of width 64, 16 and 8: 64 images (T·B), 22 % of the bits set; and
+//! its whole training step.
+//! `RAYON_NUM_THREADS=1 cargo bench -p harness --bench kernels -- w16L1` measures one layer on one thread, `-- step` the step.
 
+use candle_core::{Device, Result, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use harness::ops::cpu::{conv, lif, norm};
+use harness::model::config::{Architecture, NetworkConfig, Norm};
+use harness::model::network::{Network, Neuron, Pass, Statistics};
+use harness::model::readout;
+use harness::ops::activation::Activation;
+use harness::ops::cpu::{conv, lif, norm, pool, sgd};
+use harness::ops::optimizer::Sgd;
 use harness::ops::{ConvShape, Input, Reset, pad8};
 use harness::rng::{Purpose, Stream};
+use methods::lif::Lif;
 use methods::surrogate::{Dspike, Surrogate};
 use std::hint::black_box;
 use std::time::Duration;
@@ -116,9 +124,61 @@ fn neurons(c: &mut Criterion) {
     group.finish();
 }
 
+/// Average pools of the shortcuts, and the optimiser over the weight of the largest layer.
+fn pools_and_optimizer(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pool");
+    for (name, side, channels) in [("L1", 32, 64), ("w16L1", 32, 16), ("w8L1", 32, 8)] {
+        let (height, width, images) = (side, side, IMAGES);
+        let p = pool::PoolShape { images, height, width, channels, kernel: 2, stride: 2, padding: 0, ceil_mode: false };
+        let bits = spikes(1, p.in_len());
+        let (grad, mut out, mut dx) = (floats(2, p.out_len()), vec![0.0; p.out_len()], vec![0.0; p.in_len()]);
+        group.bench_function(BenchmarkId::new("forward", name), |b| {
+            b.iter(|| pool::forward(&p, Input::Spikes(&bits), black_box(&mut out)))
+        });
+        group.bench_function(BenchmarkId::new("backward", name), |b| {
+            b.iter(|| pool::backward(&p, &grad, black_box(&mut dx), false))
+        });
+    }
+    group.finish();
+    let n = 512 * 512 * 9;
+    let (mut weight, mut velocity, grad) = (floats(1, n), vec![0.0; n], floats(2, n));
+    let constants = sgd::Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 1e-4 };
+    c.bench_function("sgd/L4", |b| b.iter(|| sgd::step(&constants, black_box(&mut weight), &mut velocity, &grad)));
+}
+
+/// Forward, backward and optimiser of `resnet18-plain`, T = 4, tdBN.
+fn steps(c: &mut Criterion) {
+    let mut group = c.benchmark_group("step");
+    for (name, width, batch, side) in
+        [("w64", 64, 8, 32), ("w16", 16, 64, 32), ("w8", 8, 64, 32), ("w16small", 16, 128, 8)]
+    {
+        let mut step = step(width, batch, side).expect("a network of the smallest layout");
+        group.bench_function(name, |b| b.iter(|| step().expect("its shapes fit")));
+    }
+    group.finish();
+}
+
+fn step(width: usize, batch: usize, side: usize) -> Result<impl FnMut() -> Result<()>> {
+    let architecture = Architecture::Resnet18Plain;
+    let neuron = Lif { tau: 0.25, v_th: 0.5, reset: Reset::Hard, detach_reset: false };
+    let config = NetworkConfig { architecture, width, norm: Norm::Tdbn, neuron, imagenet_stem: false };
+    let network = Network::new(&config, Neuron::Lif(neuron), 3, 10, 0)?;
+    let input = Activation::from_images(&floats(1, batch * side * side * 3), [batch, side, side, 3], &Device::Cpu)?;
+    let labels: Vec<u32> = (0..batch).map(|i| i as u32 % 10).collect();
+    let velocities = network.params.iter().map(Tensor::zeros_like).collect::<Result<Vec<_>>>()?;
+    let surrogate = Surrogate::Dspike(Dspike { temperature: 3.0 });
+    let pass = Pass { time_steps: 4, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
+    Ok(move || {
+        let output = network.forward(&input, batch, &pass)?;
+        let loss = readout::cross_entropy(&output.logits, &labels, 4, 10)?;
+        let gradients = network.backward(&output, &loss.grad_logits, 4, batch, &surrogate)?;
+        Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 }.step(&network.params, &velocities, &gradients)
+    })
+}
+
 criterion_group! {
     name = kernels;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = convolutions, neurons
+    targets = convolutions, neurons, pools_and_optimizer, steps
 }
 criterion_main!(kernels);
