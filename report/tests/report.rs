@@ -56,6 +56,20 @@ fn the_markdown_of_a_small_folder() {
 }
 
 #[test]
+fn means_that_read_the_same_share_the_first_place() {
+    let mut synthetic = Synthetic::new(&["dspike", "rectangle", "sigmoid"], &[4, 2], 2);
+    let mean = |row: &Record| if row.method == "sigmoid" { 0.5 } else { 0.9 };
+    synthetic.rows.iter_mut().for_each(|row| row.top1_last = Some(mean(row)));
+    let text = texts(&synthetic).1;
+    assert!(text.contains("dspike and rectangle have the highest mean at every T."), "{text}");
+    let last = synthetic.rows.iter_mut().filter(|row| row.method == "rectangle" && row.eval_time_steps == Some(2));
+    last.for_each(|row| row.top1_last = Some(0.8));
+    let text = texts(&synthetic).1;
+    let expected = "belongs to dspike and rectangle at T = 4 (90.00 %) and dspike at T = 2 (90.00 %).";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn the_same_folder_gives_the_same_bytes() {
     let synthetic = Synthetic::new(&["dspike", "rectangle"], &[2], 2);
     assert_eq!(texts(&synthetic), texts(&synthetic));

@@ -6,7 +6,7 @@ use super::percent;
 use crate::model::Model;
 use crate::published::Certainty;
 use crate::record::Status;
-use crate::series::{ANN, Line, Panel, REFERENCE};
+use crate::series::{ANN, Panel, REFERENCE};
 use crate::verdict::{Kind, judge, same_experiment};
 
 /// Sentences: what this folder shows, and what it does not.
@@ -51,25 +51,26 @@ fn of_panel(panel: &Panel) -> Option<String> {
     Some(sentence)
 }
 
-/// Who has the highest mean at each T, without calling it significant.
+/// Who has the highest mean at each T, without calling it significant. Means that read the same share the place.
 fn highest(panel: &Panel) -> Option<String> {
     let mut times: Vec<usize> =
         panel.lines.iter().flat_map(|line| &line.points).filter_map(|point| point.time_steps).collect();
     times.sort_unstable();
     times.dedup();
     let at = |time: &usize| {
-        let means = panel.lines.iter().filter_map(|line| Some((line, line.at(Some(*time))?.top1.mean)));
-        let (line, mean): (&Line, f64) = means.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some((*time, line, mean))
+        let means = || panel.lines.iter().filter_map(|line| Some((line, line.at(Some(*time))?.top1.mean)));
+        let mean = percent(means().map(|(_, mean)| mean).max_by(f64::total_cmp)?);
+        let first = means().filter(|(_, other)| percent(*other) == mean).map(|(line, _)| line.label());
+        Some((*time, listed(&first.collect::<Vec<_>>()), mean))
     };
-    let best: Vec<(usize, &Line, f64)> = times.iter().rev().filter_map(at).collect();
+    let best: Vec<(usize, String, String)> = times.iter().rev().filter_map(at).collect();
     let several = panel.lines.iter().filter(|line| line.method != ANN).count() > 1;
     let (_, first, _) = best.first().filter(|_| several)?;
-    if best.len() > 1 && best.iter().all(|(_, line, _)| line.label() == first.label()) {
-        return Some(" It has the highest mean at every T.".replace("It", &first.label()));
+    if best.len() > 1 && best.iter().all(|(_, names, _)| names == first) {
+        let has = if panel.lines.iter().any(|line| line.label() == *first) { "has" } else { "have" };
+        return Some(format!(" {first} {has} the highest mean at every T."));
     }
-    let named =
-        |(time, line, mean): &(usize, &Line, f64)| format!("{} at T = {time} ({} %)", line.label(), percent(*mean));
+    let named = |(time, names, mean): &(usize, String, String)| format!("{names} at T = {time} ({mean} %)");
     Some(format!(" The highest mean belongs to {}.", listed(&best.iter().map(named).collect::<Vec<_>>())))
 }
 
