@@ -43,7 +43,7 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     // Listing costs some cycles a byte; a range of the list ends in a mispredicted branch; a spike costs two cycles at least.
     let listing = (s.height * s.width * s.c_in) as f64 / (2 * s.out_height() * s.out_width()) as f64;
     let ranges = k * (s.c_in as f64 / if vectors < 8.0 { 64.0 } else { 32.0 }).ceil() * blocks;
-    let spikes = density * inputs * inside(s, s.height) * inside(s, s.width);
+    let spikes = density * inputs * inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width());
     let lists = listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks);
     let tables = 0.24 * inputs * vectors;
     let dense = 0.53 * inputs * vectors;
@@ -57,9 +57,9 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     }
 }
 
-/// The share of a kernel's rows (or columns) that meet a map of `size`, not its padding: lists pay for those alone.
-fn inside(s: &ConvShape, size: usize) -> f64 {
-    let outs = (size + 2 * s.padding - s.kernel) / s.stride + 1;
+/// The share of a kernel's rows (or columns) that meet a map of `size`, not its padding, over all its `outs` places: lists
+/// pay for those alone.
+fn inside(s: &ConvShape, size: usize, outs: usize) -> f64 {
     let rows = (0..outs).flat_map(|out| (0..s.kernel).map(move |k| out * s.stride + k));
     rows.filter(|row| (s.padding..s.padding + size).contains(row)).count() as f64 / (outs * s.kernel) as f64
 }
