@@ -19,15 +19,13 @@ use std::sync::OnceLock;
 
 /// Above this share of set bits the weight's gradient is faster as a dense one.
 const DENSE_ABOVE: f64 = 0.7;
-/// Floats of a table that a call may fill: 4 MB.
-const TABLE: usize = 1 << 20;
 
 /// How the forward of spikes is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// Weight rows of each spike are added up.
     Lists,
-    /// Sums of the subsets of four weight rows are looked up and added.
+    /// Sums of the subsets of eight weight rows are looked up and added.
     Tables,
     /// Spikes are expanded to floats.
     Dense,
@@ -45,9 +43,9 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     let ranges = k * (s.c_in as f64 / if vectors < 8.0 { 64.0 } else { 32.0 }).ceil() * blocks;
     let spikes = density * inputs * inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width());
     let lists = listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks);
-    let tables = 0.24 * inputs * vectors;
+    let tables = table::cycles(s, vectors, lanes);
     let dense = 0.53 * inputs * vectors;
-    if 4 * s.kernel * s.kernel * pad8(s.c_in) * pad8(s.c_out) <= TABLE && tables < lists.min(dense) {
+    if tables < lists.min(dense) {
         Path::Tables
     } else if lists < dense && s.width * 64 <= 1 << 16 {
         // Entries of a list are 16-bit: (column, channel of a block of at most 64).
@@ -132,7 +130,7 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
     let whole = made(&packed.whole, || exact::whole(s, weight));
     let sum = |scale, out| match path {
         Path::Tables => {
-            table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::table(s, &whole.weight)), scale, out)
+            table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::pack(s, &whole.weight)), scale, out)
         }
         _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, out),
     };

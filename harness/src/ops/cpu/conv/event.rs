@@ -5,8 +5,7 @@ use super::super::parallel::{Aligned, Shared, map_tiles, tiles};
 use super::super::simd::{self, Kernel, Level, Simd};
 use super::exact::Scale;
 use super::lists::RowLists;
-use super::pack::Weights;
-use super::{blocks, out_channels};
+use super::{blocks, out_channels, pack};
 
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
@@ -59,32 +58,10 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Optio
     });
 }
 
-/// The OIHW `weight`, in whole numbers, as `[out block][in block][kernel row][kernel column][in channel][width]`.
+/// The OIHW `weight`, in whole numbers, as [`forward`] reads it.
 pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     let (out_blocks, in_blocks) = channel_blocks(s);
-    let weights = Weights::forward(s, weight);
-    let taps: Vec<usize> = (0..s.kernel * s.kernel).collect();
-    let mut packed = Aligned::zeros(taps.len() * pad8(s.c_in) * out_channels(s));
-    let shared = Shared::new(&mut packed);
-    tiles(out_blocks.len() * in_blocks.len(), weight.len() * 4, |tile| {
-        let (start, width) = out_blocks[tile / in_blocks.len()];
-        let (channel, channels) = in_blocks[tile % in_blocks.len()];
-        let real = s.c_in.min(channel + channels) - channel;
-        let outs = start..s.c_out.min(start + width).max(start);
-        // SAFETY: each pair of blocks has its own range of `packed`.
-        let to = unsafe {
-            shared.slice(taps.len() * (start * pad8(s.c_in) + channel * width), taps.len() * channels * width)
-        };
-        if real == channels {
-            weights.pack(&taps, channel..channel + channels, outs, width, to);
-            return;
-        }
-        for (t, tap) in taps.iter().enumerate() {
-            let row = &mut to[t * channels * width..][..real * width];
-            weights.pack(std::slice::from_ref(tap), channel..channel + real, outs.clone(), width, row);
-        }
-    });
-    packed
+    pack::rows(s, weight, &out_blocks, &in_blocks)
 }
 
 /// One block of input channels added to one block of output channels, for a group of images.

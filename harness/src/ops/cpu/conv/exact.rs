@@ -53,12 +53,6 @@ fn absolute_sum(values: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|x| x.abs()).sum::<f32>()
 }
 
-/// The sum of two i32s in the bits of f32s.
-#[inline(always)]
-pub(super) fn add(a: f32, b: f32) -> f32 {
-    f32::from_bits(a.to_bits().wrapping_add(b.to_bits()))
-}
-
 /// `factor · from`, rounded to i32s.
 struct Round<'a> {
     from: &'a [f32],

@@ -1,7 +1,7 @@
 //! Weights from OIHW to the order in which a kernel reads them.
 
-use super::super::parallel::{Shared, tiles};
-use super::ConvShape;
+use super::super::super::{ConvShape, pad8};
+use super::super::parallel::{Aligned, Shared, tiles};
 use std::ops::Range;
 
 /// An OIHW weight read as `[tap][src][dst]`: forward sums over the inputs, the input's gradient over the outputs.
@@ -72,6 +72,41 @@ impl<'a> Weights<'a> {
             }
         }
     }
+}
+
+/// The OIHW `weight` of a forward as `[out block][in block][kernel row][kernel column][in channel][width]`, zeros in the
+/// padding. Blocks are (first channel, count).
+pub(super) fn rows(
+    s: &ConvShape,
+    weight: &[f32],
+    out_blocks: &[(usize, usize)],
+    in_blocks: &[(usize, usize)],
+) -> Aligned {
+    let weights = Weights::forward(s, weight);
+    let taps: Vec<usize> = (0..s.kernel * s.kernel).collect();
+    let fill = |packed: Shared<f32>| {
+        tiles(out_blocks.len() * in_blocks.len(), weight.len() * 4, |tile| {
+            let (start, width) = out_blocks[tile / in_blocks.len()];
+            let (channel, channels) = in_blocks[tile % in_blocks.len()];
+            let real = s.c_in.min(channel + channels) - channel;
+            let outs = start..s.c_out.min(start + width).max(start);
+            // SAFETY: each pair of blocks has its own range of `packed`.
+            let to = unsafe {
+                packed.slice(taps.len() * (start * pad8(s.c_in) + channel * width), taps.len() * channels * width)
+            };
+            if real == channels {
+                weights.pack(&taps, channel..channel + channels, outs, width, to);
+                return;
+            }
+            to.fill(0.0);
+            for (t, tap) in taps.iter().enumerate() {
+                let row = &mut to[t * channels * width..][..real * width];
+                weights.pack(std::slice::from_ref(tap), channel..channel + real, outs.clone(), width, row);
+            }
+        })
+    };
+    // SAFETY: the blocks are all of it, and each writes all of its range.
+    unsafe { Aligned::written(taps.len() * pad8(s.c_in) * pad8(s.c_out), fill) }
 }
 
 /// (source, tap) pairs of a transposition block: 9 KB.

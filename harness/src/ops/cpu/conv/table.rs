@@ -1,123 +1,93 @@
-//! The forward of spikes by tables: the sums of all 16 subsets of four weight rows, so that four channels cost one
-//! addition and no branch, whatever they hold. It beats lists where these are short or the layer fires much.
+//! The forward of spikes by tables: the sums of all 256 subsets of eight weight rows, so that eight channels cost one
+//! addition and no branch, whatever they hold. It beats lists but where a layer fires little.
+
+mod plan;
+#[cfg(test)]
+mod tests;
 
 use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, tiles};
-use super::super::simd::{self, Kernel, Level, Simd};
-use super::dense::{Pixel, Problem};
-use super::exact::add;
-use super::pack::Weights;
-use super::padded::MapSize;
-use super::{blocks, out_channels};
+use super::super::parallel::{Aligned, Shared, scratch, tiles};
+use super::super::simd::{self, Kernel, Simd};
+use super::{blocks, out_channels, pack};
+use plan::{Pass, Plan};
 
-/// Output pixels that share one pass over a slice of the table.
-const GROUP_PIXELS: usize = 512;
-/// Pixel lists are padded to a multiple of every register tile.
-const PIXELS_STEP: usize = 8;
+pub(super) use plan::cycles;
 
-/// Blocks of output channels.
-fn out_blocks(s: &ConvShape) -> Vec<(usize, usize)> {
-    blocks(out_channels(s), if simd::level() == Level::Avx512 { 64 } else { 32 })
-}
+/// Widest block of output channels: a row of a table is a cache line.
+const WIDEST: usize = 16;
+/// Tables of a pass at most.
+const TABLES: usize = 9;
+/// Floats between two tables, so that their equal rows do not compete for a set of the cache.
+const GAP: usize = 23 * 16;
+/// Pixels of the map that are asked for ahead of their turn.
+const AHEAD: usize = 32;
 
-/// The sums of bit-packed spikes over the weight whose [`table()`] is given, each times its channel's `scale` where that
-/// is given.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], table: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
-    let blocks = out_blocks(s);
-    let (height, width) = (s.out_height(), s.out_width());
-    let rows = (GROUP_PIXELS / width).clamp(1, height);
-    let images = if rows == height { (GROUP_PIXELS / (width * height)).clamp(1, s.images) } else { 1 };
-    let (bands, groups) = (height.div_ceil(rows), s.images.div_ceil(images));
-    let problem = Problem::forward(s);
-    let bytes = pad8(s.c_in) / 8;
-    tiles(bands * groups * blocks.len(), s.macs() / 4, |tile| {
-        let (block, tile) = (tile / (bands * groups), tile % (bands * groups));
-        let (start, block_width) = blocks[block];
-        let (g, b) = (tile / bands, tile % bands);
-        let band = problem.band(g * images..s.images.min((g + 1) * images), b * rows..height.min((b + 1) * rows));
-        let mut padded = vec![0u8; band.images.len() * band.rows * band.columns * bytes];
-        band.fill_bytes(spikes, MapSize { height: s.height, width: s.width, channels: bytes }, &mut padded);
-        let mut pixels = Vec::with_capacity(GROUP_PIXELS + PIXELS_STEP);
-        for (k, image) in band.images.clone().enumerate() {
-            for (i, row) in (b * rows..height.min((b + 1) * rows)).enumerate() {
-                let from = (k * band.rows + i * s.stride) * band.columns;
-                let to = (image * height + row) * width;
-                pixels.extend(
-                    (0..width)
-                        .map(|j| Pixel { from: (from + j * s.stride) * bytes, to: (to + j) * out_channels(s) + start }),
-                );
-            }
-        }
-        let real = pixels.len();
-        pixels.resize(real.next_multiple_of(PIXELS_STEP), pixels[real - 1]);
-        let taps = s.kernel * s.kernel;
-        let reads: Vec<usize> = (0..taps)
-            .flat_map(|t| (0..bytes).map(move |j| (t, j)))
-            .map(|(t, j)| (t / s.kernel * band.columns + t % s.kernel) * bytes + j)
-            .collect();
-        let table = &table[start * reads.len() * 32..][..block_width * reads.len() * 32];
-        let scale = scale.map(|scale| &scale[start..start + block_width]);
-        simd::run(
-            Lookup { spikes: &padded, pixels: &pixels, real, reads: &reads, table, scale, width: block_width, target },
-            block_width,
-        );
+/// The sums of bit-packed spikes over a weight from [`pack()`], each times its channel's `scale` where that is given.
+pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
+    let blocks = blocks(out_channels(s), WIDEST);
+    let out_pixels = s.out_height() * s.out_width();
+    let (images, groups) = plan::groups(s);
+    let plan = Plan::new(s);
+    let window = s.kernel * s.kernel * pad8(s.c_in);
+    tiles(groups * blocks.len(), s.macs() / 4, |tile| {
+        let (g, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
+        let group = (g * images).min(s.images)..s.images.min((g + 1) * images);
+        let source = plan.source(spikes, group.clone());
+        let tables = table_floats(width) * TABLES;
+        scratch(tables + group.len() * out_pixels * width, |memory| {
+            let (tables, sums) = memory.split_at_mut(tables);
+            let lookup = Lookup {
+                source: &source,
+                plan: &plan,
+                images: group.len(),
+                weight: &packed[start * window..][..window * width],
+                tables: tables.as_mut_ptr(),
+                sums,
+                scale: scale.map(|scale| &scale[start..start + width]),
+                target: target.at(group.start * out_pixels * out_channels(s) + start),
+                stride: out_channels(s),
+                width,
+            };
+            simd::run(lookup, width);
+        });
     });
 }
 
-/// The sums of the OIHW `weight`, in whole numbers, `[block][tap][byte of channels][low, high four][subset of 16][width]`.
-pub(super) fn table(s: &ConvShape, weight: &[f32]) -> Aligned {
-    let blocks = out_blocks(s);
-    let weights = Weights::forward(s, weight);
-    let (taps, channels) = (s.kernel * s.kernel, pad8(s.c_in));
-    let mut table = Aligned::zeros(taps * channels * 4 * out_channels(s));
-    let shared = Shared::new(&mut table);
-    tiles(blocks.len() * taps, taps * channels * 4 * out_channels(s), |tile| {
-        let ((start, width), tap) = (blocks[tile / taps], tile % taps);
-        let each = channels * 4 * width;
-        // SAFETY: each pair of block and tap has its own range of `table`.
-        let table = unsafe { shared.slice(start * taps * channels * 4 + tap * each, each) };
-        let mut rows = vec![0.0; channels * width];
-        let outs = start..s.c_out.min(start + width).max(start);
-        weights.pack(&[tap], 0..s.c_in, outs, width, &mut rows[..s.c_in * width]);
-        for (sums, rows) in table.chunks_exact_mut(16 * width).zip(rows.chunks_exact(4 * width)) {
-            for subset in 1..16usize {
-                let last = subset.ilog2() as usize;
-                let (known, new) = sums.split_at_mut(subset * width);
-                let rest = &known[(subset - (1 << last)) * width..][..width];
-                for ((sum, a), b) in new[..width].iter_mut().zip(rest).zip(&rows[last * width..]) {
-                    *sum = add(*a, *b);
-                }
-            }
-        }
-    });
-    table
+/// The OIHW `weight`, in whole numbers, as `[out block][kernel row][kernel column][in channel][width]`.
+pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
+    pack::rows(s, weight, &blocks(out_channels(s), WIDEST), &[(0, pad8(s.c_in))])
 }
 
-/// All pixels of a band for one block of output channels.
+/// Floats from one table to the next.
+const fn table_floats(width: usize) -> usize {
+    256 * width + GAP
+}
+
+/// All pixels of a group of images for one block of output channels.
 struct Lookup<'a> {
-    spikes: &'a [u8],
-    pixels: &'a [Pixel],
-    real: usize,
-    /// For each 32 rows of the table: the byte it is indexed by, from a pixel's first.
-    reads: &'a [usize],
-    table: &'a [f32],
+    source: &'a [u8],
+    plan: &'a Plan<'a>,
+    images: usize,
+    weight: &'a [f32],
+    tables: *mut f32,
+    /// `[pixel][width]`.
+    sums: &'a mut [f32],
     scale: Option<&'a [f32]>,
+    target: *mut f32,
+    /// Floats of a pixel of the target.
+    stride: usize,
     width: usize,
-    target: Shared<f32>,
 }
 
 impl Kernel for Lookup<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: `forward` made all pixels and reads lie in the padded spikes, the table has 32 rows a read, and the
-        // tile owns its pixels' channels.
+        // SAFETY: passed on; the widths are those of `blocks`.
         unsafe {
-            match (self.width / S::LANES, S::REGISTERS) {
-                (4, 32) => self.slices::<S, 4, 4>(),
-                (4, _) => self.slices::<S, 2, 4>(),
-                (2, _) => self.slices::<S, 4, 2>(),
-                _ => self.slices::<S, 8, 1>(),
+            match self.width / S::LANES {
+                2 => self.all::<S, 2>(),
+                _ => self.all::<S, 1>(),
             }
         }
     }
@@ -125,69 +95,142 @@ impl Kernel for Lookup<'_> {
 
 impl Lookup<'_> {
     #[inline(always)]
-    unsafe fn slices<S: Simd, const P: usize, const N: usize>(&self) {
-        // Floats of the table under which all pixels pass: the first-level cache of the machines that have such vectors.
-        let slice = if S::REGISTERS == 32 { 12288 } else { 6144 };
-        let each = (slice / (32 * N * S::LANES)).max(1);
-        let slices = self.reads.len().div_ceil(each);
-        for (index, reads) in self.reads.chunks(each).enumerate() {
-            let scale = self.scale.filter(|_| index + 1 == slices);
-            let table = self.table[index * each * 32 * N * S::LANES..].as_ptr();
-            for pixels in self.pixels[..self.real.next_multiple_of(P)].as_chunks::<P>().0 {
-                // SAFETY: as in `run`.
-                unsafe { self.tile::<S, P, N>(pixels, reads, table, index == 0, scale) };
+    unsafe fn all<S: Simd, const N: usize>(mut self) {
+        self.sums.fill(0.0);
+        for (index, pass) in self.plan.passes.iter().enumerate() {
+            let last = index + 1 == self.plan.passes.len();
+            // SAFETY: the source holds the bytes of the pass at each of its pixels, and the last one has all pixels.
+            unsafe {
+                match pass.shape {
+                    (3, 3) => self.pass::<S, N, 3, 3>(pass, last),
+                    (_, 0) => self.pass::<S, N, 1, 0>(pass, last),
+                    (_, 1) => self.pass::<S, N, 1, 1>(pass, last),
+                    (_, 2) => self.pass::<S, N, 1, 2>(pass, last),
+                    (_, 3) => self.pass::<S, N, 1, 3>(pass, last),
+                    (_, 4) => self.pass::<S, N, 1, 4>(pass, last),
+                    (_, 5) => self.pass::<S, N, 1, 5>(pass, last),
+                    (_, 6) => self.pass::<S, N, 1, 6>(pass, last),
+                    (_, 7) => self.pass::<S, N, 1, 7>(pass, last),
+                    _ => self.pass::<S, N, 1, 8>(pass, last),
+                }
             }
         }
     }
 
+    /// Adds up `BYTES` bytes on each of `LINES` lines; the `last` pass writes to the map.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const P: usize, const N: usize>(
-        &self,
-        pixels: &[Pixel; P],
-        reads: &[usize],
-        mut table: *const f32,
-        fresh: bool,
-        scale: Option<&[f32]>,
+    unsafe fn pass<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
+        &mut self,
+        pass: &Pass,
+        last: bool,
     ) {
-        // SAFETY: as in `run`.
+        let width = N * S::LANES;
+        let rows = &self.weight[pass.first * 8 * width..][..LINES * BYTES * 8 * width];
+        // SAFETY: `tables` has room for these, each byte of a pixel's spikes is the number of a row, and the tile owns its
+        // channels of the target's pixels.
         unsafe {
-            let mut sum = [[S::zero(); N]; P];
-            let mut from = [self.spikes.as_ptr(); P];
-            for p in 0..P {
-                from[p] = from[p].add(pixels[p].from);
-                if !fresh {
+            for (table, rows) in rows.chunks_exact(8 * width).enumerate() {
+                subsets::<S, N>(rows, self.tables.add(table * table_floats(width)));
+            }
+            let pixels = &pass.pixels[..pass.pixels.len() / self.plan.images * self.images];
+            let sums = self.sums.as_mut_ptr();
+            if !last {
+                for &[from, pixel] in pixels {
+                    let to = sums.add(pixel as usize * width);
+                    let sum = self.sum::<S, N, LINES, BYTES>(from, to);
                     for n in 0..N {
-                        sum[p][n] = S::load(self.target.at(pixels[p].to + n * S::LANES));
+                        S::store(to.add(n * S::LANES), sum[n]);
                     }
                 }
+                return;
             }
-            for &read in reads {
-                for p in 0..P {
-                    let byte = usize::from(*from[p].add(read));
-                    let low = table.add((byte & 15) * (N * S::LANES));
-                    let high = table.add((16 + (byte >> 4)) * (N * S::LANES));
-                    for n in 0..N {
-                        sum[p][n] = S::add_ints(sum[p][n], S::load(low.add(n * S::LANES)));
-                    }
-                    for n in 0..N {
-                        sum[p][n] = S::add_ints(sum[p][n], S::load(high.add(n * S::LANES)));
-                    }
-                }
-                table = table.add(32 * N * S::LANES);
-            }
-            if let Some(scale) = scale {
+            for &[from, pixel] in pixels {
+                let mut sum = self.sum::<S, N, LINES, BYTES>(from, sums.add(pixel as usize * width));
+                let to = self.target.add(pixel as usize * self.stride);
+                // The map is seldom in a cache.
+                simd::prefetch(to.wrapping_add(AHEAD * self.stride), width);
                 for n in 0..N {
-                    let scale = S::load(scale.as_ptr().add(n * S::LANES));
-                    for p in 0..P {
-                        sum[p][n] = S::mul(S::from_ints(sum[p][n]), scale);
+                    if let Some(scale) = self.scale {
+                        sum[n] = S::mul(S::from_ints(sum[n]), S::load(scale.as_ptr().add(n * S::LANES)));
+                    }
+                    S::store(to.add(n * S::LANES), sum[n]);
+                }
+            }
+        }
+    }
+
+    /// The sum so far, and the rows of the spikes that start at byte `from` of the source.
+    #[inline(always)]
+    unsafe fn sum<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
+        &self,
+        from: u32,
+        so_far: *const f32,
+    ) -> [S::V; N] {
+        let width = N * S::LANES;
+        let mut sum = [unsafe { S::zero() }; N];
+        // SAFETY: as in `pass`.
+        unsafe {
+            for n in 0..N {
+                sum[n] = S::load(so_far.add(n * S::LANES));
+            }
+            for line in 0..LINES {
+                let spikes = word::<BYTES>(self.source.as_ptr().add(from as usize + line * self.plan.line));
+                for k in 0..BYTES {
+                    let row = (spikes >> (8 * k)) as usize & 255;
+                    let row = self.tables.add((line * BYTES + k) * table_floats(width) + row * width);
+                    for n in 0..N {
+                        sum[n] = S::add_ints(sum[n], S::load(row.add(n * S::LANES)));
                     }
                 }
             }
-            for p in 0..P {
-                for n in 0..N {
-                    S::store(self.target.at(pixels[p].to + n * S::LANES), sum[p][n]);
+        }
+        sum
+    }
+}
+
+/// The sums of all subsets of eight rows: the row of a subset's number has the sum over its bits.
+#[inline(always)]
+unsafe fn subsets<S: Simd, const N: usize>(rows: &[f32], table: *mut f32) {
+    let width = N * S::LANES;
+    for n in 0..N {
+        // SAFETY: there are eight rows, and room for 256.
+        unsafe {
+            let (rows, table) = (rows.as_ptr().add(n * S::LANES), table.add(n * S::LANES));
+            // The subsets of the first three rows stay in registers.
+            let mut low = [S::zero(); 8];
+            for subset in 1..8usize {
+                let last = subset.ilog2() as usize;
+                low[subset] = S::add_ints(low[subset - (1 << last)], S::load(rows.add(last * width)));
+            }
+            for high in 0..32usize {
+                let mut base = S::zero();
+                if high > 0 {
+                    let last = high.ilog2() as usize;
+                    let rest = S::load(table.add(8 * (high - (1 << last)) * width));
+                    base = S::add_ints(rest, S::load(rows.add((3 + last) * width)));
+                }
+                for subset in 0..8 {
+                    S::store(table.add((8 * high + subset) * width), S::add_ints(base, low[subset]));
                 }
             }
+        }
+    }
+}
+
+/// `BYTES` bytes (at most 8) as a number, none beyond them read.
+#[inline(always)]
+unsafe fn word<const BYTES: usize>(from: *const u8) -> u64 {
+    // SAFETY: the caller's; two numbers that overlap agree there.
+    unsafe {
+        match BYTES {
+            8 => u64::from_le(from.cast::<u64>().read_unaligned()),
+            4..=7 => {
+                let (low, high) = (from.cast::<u32>(), from.add(BYTES - 4).cast::<u32>());
+                let high = u64::from(u32::from_le(high.read_unaligned())) << (8 * (BYTES - 4));
+                u64::from(u32::from_le(low.read_unaligned())) | high
+            }
+            0 => 0,
+            _ => (0..BYTES).fold(0, |word, k| word | u64::from(*from.add(k)) << (8 * k)),
         }
     }
 }

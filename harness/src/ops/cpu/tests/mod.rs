@@ -1,4 +1,4 @@
 mod conv;
 mod elementwise;
 mod lif;
-mod reference;
+pub(super) mod reference;
