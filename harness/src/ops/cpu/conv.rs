@@ -1,4 +1,4 @@
-//! Convolutions: gather-add over spike lists where the input is sparse spikes, register-tiled direct ones elsewhere.
+//! Convolutions: over spikes by lists of them or by tables of their sums, register-tiled direct ones elsewhere.
 
 mod change;
 mod dense;
@@ -10,6 +10,7 @@ mod lists;
 mod pack;
 mod padded;
 mod table;
+mod table_weight;
 mod winograd;
 
 use super::super::{ConvShape, Input, pad8};
@@ -120,8 +121,7 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
         dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
     };
     let Input::Spikes(spikes) = x else { return dense() };
-    let count = pool::count_spikes(spikes);
-    let density = count as f64 / (s.images * s.height * s.width * s.c_in).max(1) as f64;
+    let density = density(s, spikes);
     let path = path(s, density);
     tracing::trace!(shape = ?s, density, ?path, "spiking convolution");
     if path == Path::Dense {
@@ -135,7 +135,7 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
         _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, out),
     };
     match packed.before.get() {
-        Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * count as f64 => {
+        Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * pool::count_spikes(spikes) as f64 => {
             let weight = made::<Aligned>(&packed.changes, || change::pack(s, &whole.weight));
             change::forward(s, spikes, before, weight, &whole.scale, out);
         }
@@ -152,12 +152,15 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
 /// The gradient of the OIHW weight, from the input and the gradient of the output.
 pub fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
     check(s, Some(&x), out.len(), grad_out.len());
-    match x {
+    let Input::Spikes(spikes) = x else { return dense_weight::grad_weight(s, x, grad_out, out) };
+    let density = density(s, spikes);
+    if table_weight::pays(s, density) {
+        table_weight::grad_weight(s, spikes, grad_out, out);
+    } else if s.width < 1 << 12 && density < DENSE_ABOVE {
         // Lists hold 16-bit pixels of a unit, which is at least a row.
-        Input::Spikes(spikes) if s.width < 1 << 12 && density(s, spikes) < DENSE_ABOVE => {
-            event_weight::grad_weight(s, spikes, grad_out, out)
-        }
-        _ => dense_weight::grad_weight(s, x, grad_out, out),
+        event_weight::grad_weight(s, spikes, grad_out, out);
+    } else {
+        dense_weight::grad_weight(s, x, grad_out, out);
     }
 }
 

@@ -14,7 +14,7 @@ use plan::{Pass, Plan};
 pub(super) use plan::cycles;
 
 /// Widest block of output channels: a row of a table is a cache line.
-const WIDEST: usize = 16;
+pub(super) const WIDEST: usize = 16;
 /// Tables of a pass at most.
 const TABLES: usize = 9;
 /// Floats between two tables, so that their equal rows do not compete for a set of the cache.
@@ -33,7 +33,7 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Optio
         let (g, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
         let group = (g * images).min(s.images)..s.images.min((g + 1) * images);
         let source = plan.source(spikes, group.clone());
-        let tables = table_floats(width) * TABLES;
+        let tables = table_floats(8, width) * TABLES;
         scratch(tables + group.len() * out_pixels * width, |memory| {
             let (tables, sums) = memory.split_at_mut(tables);
             let lookup = Lookup {
@@ -58,9 +58,9 @@ pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     pack::rows(s, weight, &blocks(out_channels(s), WIDEST), &[(0, pad8(s.c_in))])
 }
 
-/// Floats from one table to the next.
-const fn table_floats(width: usize) -> usize {
-    256 * width + GAP
+/// Floats from one table of the subsets of so many rows to the next.
+pub(super) const fn table_floats(bits: usize, width: usize) -> usize {
+    (width << bits) + GAP
 }
 
 /// All pixels of a group of images for one block of output channels.
@@ -130,7 +130,8 @@ impl Lookup<'_> {
         // channels of the target's pixels.
         unsafe {
             for (table, rows) in rows.chunks_exact(8 * width).enumerate() {
-                subsets::<S, N>(rows, self.tables.add(table * table_floats(width)));
+                let table = self.tables.add(table * table_floats(8, width));
+                subsets::<S, N, 8>(rows.as_ptr(), width, table, |a, b| S::add_ints(a, b));
             }
             let pixels = &pass.pixels[..pass.pixels.len() / self.plan.images * self.images];
             let sums = self.sums.as_mut_ptr();
@@ -177,7 +178,7 @@ impl Lookup<'_> {
                 let spikes = word::<BYTES>(self.source.as_ptr().add(from as usize + line * self.plan.line));
                 for k in 0..BYTES {
                     let row = (spikes >> (8 * k)) as usize & 255;
-                    let row = self.tables.add((line * BYTES + k) * table_floats(width) + row * width);
+                    let row = self.tables.add((line * BYTES + k) * table_floats(8, width) + row * width);
                     for n in 0..N {
                         sum[n] = S::add_ints(sum[n], S::load(row.add(n * S::LANES)));
                     }
@@ -188,29 +189,38 @@ impl Lookup<'_> {
     }
 }
 
-/// The sums of all subsets of eight rows: the row of a subset's number has the sum over its bits.
+/// The sums by `add` of all subsets of `BITS` rows, `stride` floats apart: the row of a subset's number has the sum over its
+/// bits.
+///
+/// # Safety
+/// There are `BITS` (at least 3) rows of `N` vectors, and room for 2^BITS of them.
 #[inline(always)]
-unsafe fn subsets<S: Simd, const N: usize>(rows: &[f32], table: *mut f32) {
+pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
+    rows: *const f32,
+    stride: usize,
+    table: *mut f32,
+    add: impl Fn(S::V, S::V) -> S::V,
+) {
     let width = N * S::LANES;
     for n in 0..N {
-        // SAFETY: there are eight rows, and room for 256.
+        // SAFETY: the caller's.
         unsafe {
-            let (rows, table) = (rows.as_ptr().add(n * S::LANES), table.add(n * S::LANES));
+            let (rows, table) = (rows.add(n * S::LANES), table.add(n * S::LANES));
             // The subsets of the first three rows stay in registers.
             let mut low = [S::zero(); 8];
             for subset in 1..8usize {
                 let last = subset.ilog2() as usize;
-                low[subset] = S::add_ints(low[subset - (1 << last)], S::load(rows.add(last * width)));
+                low[subset] = add(low[subset - (1 << last)], S::load(rows.add(last * stride)));
             }
-            for high in 0..32usize {
+            for high in 0..1usize << (BITS - 3) {
                 let mut base = S::zero();
                 if high > 0 {
                     let last = high.ilog2() as usize;
                     let rest = S::load(table.add(8 * (high - (1 << last)) * width));
-                    base = S::add_ints(rest, S::load(rows.add((3 + last) * width)));
+                    base = add(rest, S::load(rows.add((3 + last) * stride)));
                 }
                 for subset in 0..8 {
-                    S::store(table.add((8 * high + subset) * width), S::add_ints(base, low[subset]));
+                    S::store(table.add((8 * high + subset) * width), add(base, low[subset]));
                 }
             }
         }

@@ -1,0 +1,294 @@
+//! The weight gradient of spikes by tables: the sums of all subsets of a few pixels' gradients. The spikes of an input
+//! channel, as a tap meets them at these pixels, are a subset's number.
+
+use super::super::super::{ConvShape, pad8};
+use super::super::parallel::{Aligned, Shared, scratch, tiles};
+use super::super::simd::{self, Kernel, Simd};
+use super::lists::transpose8;
+use super::table::{WIDEST, subsets, table_floats};
+use super::{blocks, out_channels, pack};
+
+/// Spikes that are looked up together.
+const WORD: usize = 64;
+
+/// Output pixels that share tables, one after another in the map: `bits` a table, as many tables as a word has spikes for.
+const fn group_pixels(bits: usize) -> usize {
+    WORD / bits * bits
+}
+/// Whether these tables are faster than lists. It must not depend on the machine: the sums are grouped otherwise.
+pub(super) fn pays(s: &ConvShape, density: f64) -> bool {
+    // A padded line of spikes is a word for each column of the stride.
+    let fits = (s.width + 2 * s.padding).div_ceil(s.stride) <= WORD;
+    fits && density > if s.kernel * s.kernel * s.c_in < 512 { 0.26 } else { 0.2 }
+}
+
+/// The OIHW gradient of the weight. What is summed together depends on the shape alone, so neither the number of threads
+/// nor the width of vectors changes a bit.
+pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
+    let blocks = blocks(out_channels(s), WIDEST);
+    let rows = s.kernel * s.kernel * s.c_in;
+    // Larger tables pay where more words look them up.
+    let bits = match rows {
+        ..256 => 4,
+        256..2048 => 6,
+        _ => 7,
+    };
+    let in_group = group_pixels(bits);
+    let groups = (s.images * s.out_height() * s.out_width()).div_ceil(in_group);
+    let words = words(s, spikes, in_group);
+    // Groups summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
+    let per_sum = groups.div_ceil((32 / blocks.len()).clamp(1, groups));
+    let (sums, each) = (groups.div_ceil(per_sum), rows * out_channels(s));
+    let fill = |partials: Shared<f32>| {
+        tiles(sums * blocks.len(), s.macs() / 4, |tile| {
+            let (sum, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
+            let group = sum * per_sum..groups.min((sum + 1) * per_sum);
+            // SAFETY: each pair of sum and block has its own range of the partial sums.
+            let sums = unsafe { partials.slice(sum * each + start * rows, rows * width) };
+            sums.fill(0.0);
+            let pixel = group.start * in_group * out_channels(s);
+            scratch(in_group * width + WORD / bits * table_floats(bits, width), |memory| {
+                let (gradients, tables) = memory.split_at_mut(in_group * width);
+                let choose = Choose {
+                    words: &words[group.start * rows..group.end * rows],
+                    map: &grad_out[pixel..],
+                    start,
+                    stride: out_channels(s),
+                    gradients,
+                    tables,
+                    bits,
+                    sums,
+                    width,
+                };
+                simd::run(choose, width);
+            });
+        });
+    };
+    // SAFETY: the tiles cover all sums, and each writes all of its own.
+    let partials = unsafe { Aligned::written(sums * each, fill) };
+    pack::unpack(s, &partials.chunks(each).collect::<Vec<_>>(), &blocks, out);
+}
+
+/// The spikes of each channel on each line: a word for each column of the stride that a tap meets, whose bit `q` is the
+/// spike at column `stride·q + column` of the padded line. `[image][line][column][channel]`.
+fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
+    let (bytes, columns) = (pad8(s.c_in) / 8, s.kernel.min(s.stride));
+    let mut lines = vec![0; s.images * s.height * columns * 8 * bytes];
+    let shared = Shared::new(&mut lines);
+    tiles(s.images, spikes.len() * 8, |image| {
+        for (y, column) in (0..s.height).flat_map(|y| (0..columns).map(move |column| (y, column))) {
+            if (y + s.padding) % s.stride >= s.kernel {
+                continue;
+            }
+            let line = image * s.height + y;
+            // SAFETY: each image has its own lines.
+            let words = unsafe { shared.slice((line * columns + column) * 8 * bytes, 8 * bytes) };
+            let spikes = &spikes[line * s.width * bytes..][..s.width * bytes];
+            let first = (column + s.stride * s.padding - s.padding) % s.stride;
+            let mut at = (first + s.padding) / s.stride;
+            for x in (first..s.width).step_by(8 * s.stride) {
+                for (m, words) in words.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                    let mut bits = 0;
+                    for (k, x) in (x..s.width).step_by(s.stride).take(8).enumerate() {
+                        bits |= u64::from(spikes[x * bytes + m]) << (8 * k);
+                    }
+                    for (word, byte) in words.iter_mut().zip(transpose8(bits).to_le_bytes()) {
+                        *word |= u64::from(byte) << at;
+                    }
+                }
+                at += 8;
+            }
+        }
+    });
+    lines
+}
+
+/// For each group: the spikes that each tap meets at its pixels, `[group][tap][channel]`.
+fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
+    let lines = lines(s, spikes);
+    let (height, width) = (s.out_height(), s.out_width());
+    let pixels = s.images * height * width;
+    let (channels, columns, rows) = (pad8(s.c_in), s.kernel.min(s.stride), s.kernel * s.kernel * s.c_in);
+    let mut words = vec![0; pixels.div_ceil(in_group) * rows];
+    let shared = Shared::new(&mut words);
+    tiles(pixels.div_ceil(in_group), words.len() * 4, |group| {
+        // SAFETY: each group has its own words.
+        let words = unsafe { shared.slice(group * rows, rows) };
+        let mut pixel = group * in_group;
+        let end = pixels.min(pixel + in_group);
+        while pixel < end {
+            // A stretch of a line of the map.
+            let (image, oy, ox) = (pixel / (height * width), pixel / width % height, pixel % width);
+            let count = (width - ox).min(end - pixel);
+            let mask = u64::MAX >> (WORD - count);
+            for (tap, words) in words.chunks_exact_mut(s.c_in).enumerate() {
+                let (ky, kx) = (tap / s.kernel, tap % s.kernel);
+                let Some(y) = (oy * s.stride + ky).checked_sub(s.padding).filter(|y| *y < s.height) else { continue };
+                let line = ((image * s.height + y) * columns + kx % s.stride) * channels;
+                let (down, up) = (ox + kx / s.stride, pixel % in_group);
+                for (word, line) in words.iter_mut().zip(&lines[line..]) {
+                    *word |= (line >> down & mask) << up;
+                }
+            }
+            pixel += count;
+        }
+    });
+    words
+}
+
+/// Some groups of pixels for one block of output channels.
+struct Choose<'a> {
+    words: &'a [u64],
+    /// The gradient of the output, from the first pixel on.
+    map: &'a [f32],
+    /// The block's first channel, and floats of a pixel.
+    start: usize,
+    stride: usize,
+    /// Room for those of a group.
+    gradients: &'a mut [f32],
+    tables: &'a mut [f32],
+    /// Pixels of a table.
+    bits: usize,
+    /// `[tap][channel][width]`.
+    sums: &'a mut [f32],
+    width: usize,
+}
+
+impl Kernel for Choose<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: passed on; the widths are those of `blocks`, and there are tables of so many bits.
+        unsafe {
+            match (self.width / S::LANES, self.bits) {
+                (2, 4) => self.groups::<S, 2, 4>(),
+                (2, 6) => self.groups::<S, 2, 6>(),
+                (2, _) => self.groups::<S, 2, 7>(),
+                (_, 4) => self.groups::<S, 1, 4>(),
+                (_, 6) => self.groups::<S, 1, 6>(),
+                _ => self.groups::<S, 1, 7>(),
+            }
+        }
+    }
+}
+
+impl Choose<'_> {
+    #[inline(always)]
+    unsafe fn groups<S: Simd, const N: usize, const BITS: usize>(self) {
+        let width = N * S::LANES;
+        let rows = self.sums.len() / width;
+        for (words, map) in self.words.chunks_exact(rows).zip(self.map.chunks(group_pixels(BITS) * self.stride)) {
+            // The pixels beyond the last have no spikes, and gradients of zero.
+            let count = map.len() / self.stride;
+            for (to, from) in self.gradients.chunks_exact_mut(width).zip(map.chunks_exact(self.stride)) {
+                to.copy_from_slice(&from[self.start..self.start + width]);
+            }
+            self.gradients[count * width..].fill(0.0);
+            // SAFETY: there is a table for each `BITS` of the group's gradients, and each word chooses one row of each.
+            unsafe {
+                let tables = self.tables.as_mut_ptr();
+                for table in 0..WORD / BITS {
+                    let (rows, table) = (
+                        self.gradients[table * BITS * width..].as_ptr(),
+                        tables.add(table * table_floats(BITS, width)),
+                    );
+                    subsets::<S, N, BITS>(rows, width, table, |a, b| S::add(a, b));
+                }
+                for (index, (word, sums)) in words.iter().zip(self.sums.chunks_exact_mut(width)).enumerate() {
+                    if index < group_pixels(BITS) {
+                        // A pixel of the next group, which no cache has.
+                        let next = map.as_ptr().wrapping_add((group_pixels(BITS) + index) * self.stride + self.start);
+                        simd::prefetch(next, width);
+                    }
+                    // Two sums, for one waits for each of its additions.
+                    let (mut sum, mut odd) = ([S::zero(); N], [S::zero(); N]);
+                    for n in 0..N {
+                        sum[n] = S::load(sums.as_ptr().add(n * S::LANES));
+                    }
+                    for table in 0..WORD / BITS {
+                        let row = (word >> (BITS * table)) as usize & ((1 << BITS) - 1);
+                        let row = tables.add(table * table_floats(BITS, width) + row * width);
+                        let to = if table % 2 == 0 { &mut sum } else { &mut odd };
+                        for n in 0..N {
+                            to[n] = S::add(to[n], S::load(row.add(n * S::LANES)));
+                        }
+                    }
+                    for n in 0..N {
+                        S::store(sums.as_mut_ptr().add(n * S::LANES), S::add(sum[n], odd[n]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::simd::Level;
+    use super::super::super::tests::reference::{
+        self as naive, any_path, close, limited_path, map, same_on_any_threads,
+    };
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Tables of every size, words of one line and of many.
+    fn shapes() -> impl Strategy<Value = ConvShape> {
+        let size = (1..5usize, 1..20usize, 1..20usize);
+        let channels = (prop_oneof![1..20usize, 60..80usize, 230..250usize], 1..40usize);
+        let geometry = (1..6usize, 1..4usize, 0..4usize);
+        (size, channels, geometry).prop_filter_map(
+            "no output pixel",
+            |((images, height, width), (c_in, c_out), (kernel, stride, padding))| {
+                let fits = kernel <= height.min(width) + 2 * padding;
+                fits.then_some(ConvShape { images, height, width, c_in, c_out, kernel, stride, padding })
+            },
+        )
+    }
+
+    fn gradient(s: &ConvShape, spikes: &[u8], grad: &[f32]) -> Vec<f32> {
+        let mut out = vec![f32::NAN; s.weight_len()];
+        grad_weight(s, spikes, grad, &mut out);
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn the_gradient_agrees_with_f64_loops(
+            s in shapes(),
+            density in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0],
+        ) {
+            let _path = any_path();
+            let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
+            let (floats, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, density);
+            close(&format!("{s:?}"), &gradient(&s, &spikes, &grad), &naive::grad_weight(&s, &floats, &grad), 4e-6);
+        }
+    }
+
+    #[test]
+    fn neither_threads_nor_instructions_change_a_bit() {
+        let shape = |side, c_in, c_out, stride| ConvShape {
+            images: 6,
+            height: side,
+            width: side,
+            c_in,
+            c_out,
+            kernel: 3,
+            stride,
+            padding: 1,
+        };
+        for s in [shape(62, 8, 24, 1), shape(16, 64, 40, 2), shape(4, 256, 16, 1)] {
+            let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
+            let (_, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, 0.3);
+            let at = |level| {
+                let _path = limited_path(level);
+                same_on_any_threads(|| gradient(&s, &spikes, &grad));
+                gradient(&s, &spikes, &grad).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            };
+            let portable = at(Level::Portable);
+            assert_eq!(portable, at(Level::Avx2), "{s:?}");
+            assert_eq!(portable, at(Level::Avx512), "{s:?}");
+        }
+    }
+}
