@@ -253,6 +253,11 @@ impl Network {
         self.forward_packed(input, batch, pass, &[])
     }
 
+    /// Places for what passes with these weights can share: for [`Network::forward_packed`].
+    pub fn shared(&self) -> Vec<Option<conv::Packed>> {
+        self.params.iter().map(|_| Some(conv::Packed::default())).collect()
+    }
+
     /// [`Network::forward`] for one of many passes with the same weights and sizes of images; `packed` has a place a
     /// parameter, and keeps what passes can share where that is not `None`. The same bits.
     pub fn forward_packed(

@@ -4,6 +4,7 @@ use crate::data::{Batch, Batches, Dataset, Split};
 use crate::model::network::{LayerActivity, Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
+use crate::ops::conv::Packed;
 use crate::ranks::Ranks;
 use crate::train::trainer::input_of;
 use anyhow::Result;
@@ -66,10 +67,11 @@ pub fn evaluate(
     let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops };
     let mut sums = known;
     sums.anytime.resize(time_steps, 0);
+    let packed = network.shared();
     let left = &indices[sums.samples.min(indices.len())..];
     let mut mine = Batches::new(dataset.clone(), split, ranks.deal(left, batch), batch, None, 1, 0);
     for _ in 0..left.len().div_ceil(batch).div_ceil(ranks.size()) {
-        let found = mine.next().map(|loaded| Sums::of(network, dataset, &loaded?, &pass)).transpose();
+        let found = mine.next().map(|loaded| Sums::of(network, dataset, &loaded?, &pass, &packed)).transpose();
         ranks.gather(found)?.into_iter().flatten().for_each(|batch| sums.add(batch));
         pause(&sums)?;
     }
@@ -98,10 +100,16 @@ impl Sums {
         self.loss.is_finite()
     }
 
-    fn of(network: &Network, dataset: &Arc<dyn Dataset>, batch: &Batch, pass: &Pass) -> Result<Self> {
+    fn of(
+        network: &Network,
+        dataset: &Arc<dyn Dataset>,
+        batch: &Batch,
+        pass: &Pass,
+        packed: &[Option<Packed>],
+    ) -> Result<Self> {
         let classes = dataset.classes();
         let input: Activation = input_of(batch, dataset.input(), network.device())?;
-        let output = network.forward(&input, batch.len, pass)?;
+        let output = network.forward_packed(&input, batch.len, pass, packed)?;
         let result = readout::cross_entropy(&output.logits, &batch.labels, pass.time_steps, classes)?.score()?;
         let logits = output.host_logits()?;
         let right_after = |t| {
