@@ -18,15 +18,15 @@ use super::parallel::{Aligned, Shared, written};
 use super::{pool, simd};
 use std::sync::OnceLock;
 
-/// Above this share of set bits the weight's gradient is faster as a dense one.
+/// Above this share of set bits the weight's gradient is faster as a dense one than by lists.
 const DENSE_ABOVE: f64 = 0.7;
 
-/// How the forward of spikes is computed.
+/// How a pass over spikes is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// Weight rows of each spike are added up.
+    /// The weight rows, or gradients, of each spike are added up.
     Lists,
-    /// Sums of the subsets of eight weight rows are looked up and added.
+    /// The sums of all subsets of eight weight rows, or of a few gradients, are looked up and added.
     Tables,
     /// Spikes are expanded to floats.
     Dense,
@@ -154,13 +154,19 @@ pub fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
     check(s, Some(&x), out.len(), grad_out.len());
     let Input::Spikes(spikes) = x else { return dense_weight::grad_weight(s, x, grad_out, out) };
     let density = density(s, spikes);
-    if table_weight::pays(s, density) {
-        table_weight::grad_weight(s, spikes, grad_out, out);
+    let path = if table_weight::pays(s, density) {
+        Path::Tables
     } else if s.width < 1 << 12 && density < DENSE_ABOVE {
         // Lists hold 16-bit pixels of a unit, which is at least a row.
-        event_weight::grad_weight(s, spikes, grad_out, out);
+        Path::Lists
     } else {
-        dense_weight::grad_weight(s, x, grad_out, out);
+        Path::Dense
+    };
+    tracing::trace!(shape = ?s, density, ?path, "weight gradient of spikes");
+    match path {
+        Path::Tables => table_weight::grad_weight(s, spikes, grad_out, out),
+        Path::Lists => event_weight::grad_weight(s, spikes, grad_out, out),
+        Path::Dense => dense_weight::grad_weight(s, x, grad_out, out),
     }
 }
 

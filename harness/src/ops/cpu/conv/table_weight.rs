@@ -11,6 +11,9 @@ use super::{blocks, out_channels, pack};
 /// Spikes that are looked up together.
 const WORD: usize = 64;
 
+/// Groups that are summed together at least: fewer would cost less than their partial sum.
+const GROUPS_A_SUM: usize = 16;
+
 /// Output pixels that share tables, one after another in the map: `bits` a table, as many tables as a word has spikes for.
 const fn group_pixels(bits: usize) -> usize {
     WORD / bits * bits
@@ -37,7 +40,7 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
     let groups = (s.images * s.out_height() * s.out_width()).div_ceil(in_group);
     let words = words(s, spikes, in_group);
     // Groups summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
-    let per_sum = groups.div_ceil((32 / blocks.len()).clamp(1, groups));
+    let per_sum = groups.div_ceil((32 / blocks.len()).clamp(1, groups)).max(GROUPS_A_SUM);
     let (sums, each) = (groups.div_ceil(per_sum), rows * out_channels(s));
     let fill = |partials: Shared<f32>| {
         tiles(sums * blocks.len(), s.macs() / 4, |tile| {
