@@ -96,7 +96,9 @@ impl Kernel for Lookup<'_> {
 impl Lookup<'_> {
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(mut self) {
-        self.sums.fill(0.0);
+        // A pass alone has one row of zeros for sums so far.
+        let sums = if self.plan.passes.len() == 1 { N * S::LANES } else { self.sums.len() };
+        self.sums[..sums].fill(0.0);
         for (index, pass) in self.plan.passes.iter().enumerate() {
             let last = index + 1 == self.plan.passes.len();
             // SAFETY: the source holds the bytes of the pass at each of its pixels, and the last one has all pixels.
@@ -145,8 +147,9 @@ impl Lookup<'_> {
                 }
                 return;
             }
+            let step = if self.plan.passes.len() == 1 { 0 } else { width };
             for &[from, pixel] in pixels {
-                let mut sum = self.sum::<S, N, LINES, BYTES>(from, sums.add(pixel as usize * width));
+                let mut sum = self.sum::<S, N, LINES, BYTES>(from, sums.add(pixel as usize * step));
                 let to = self.target.add(pixel as usize * self.stride);
                 // The map is seldom in a cache.
                 simd::prefetch(to.wrapping_add(AHEAD * self.stride), width);
