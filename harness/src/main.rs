@@ -1,5 +1,6 @@
 //! The `harness` binary.
 
+use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
 use harness::cli::{Cli, Command};
 use harness::commands::{self, eval, list};
@@ -131,7 +132,7 @@ fn catch_signals() -> anyhow::Result<Interrupt> {
     let interrupt = Interrupt::default();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR2])?;
     let seen = interrupt.clone();
-    std::thread::spawn(move || {
+    let watch = move || {
         let mut first: Option<Instant> = None;
         for _ in signals.forever() {
             match first {
@@ -144,7 +145,10 @@ fn catch_signals() -> anyhow::Result<Interrupt> {
                 writeln!(std::io::stderr(), "harness: saving, then stopping; a second signal stops at once").ok();
             }
         }
-    });
+    };
+    let refused =
+        "the system refuses a thread that waits for signals; raise its limits of memory (ulimit -v) or processes";
+    std::thread::Builder::new().spawn(watch).context(refused)?;
     Ok(interrupt)
 }
 

@@ -153,9 +153,11 @@ impl Batches {
         let state = State { ticket: skip, next: skip, ready: BTreeMap::new(), closed: false };
         let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new(), ahead: workers + 2 });
         let workers = (0..workers)
-            .map(|_| {
+            .filter_map(|_| {
                 let (plan, queue) = (plan.clone(), queue.clone());
-                std::thread::spawn(move || queue.work(&plan))
+                // Fewer do, and none: batches are then loaded when asked for.
+                let started = std::thread::Builder::new().spawn(move || queue.work(&plan));
+                started.inspect_err(|error| tracing::warn!("a thread that loads batches did not start: {error}")).ok()
             })
             .collect();
         Self { plan, queue, workers }

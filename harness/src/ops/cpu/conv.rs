@@ -56,8 +56,8 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     }
 }
 
-/// The share of a kernel's rows (or columns) that meet a map of `size`, not its padding, over all its `outs` places: lists
-/// pay for those alone.
+/// The share of a kernel's rows (or columns) that meet a map of `size`, not its padding, over all its `outs` places: lists,
+/// and tables of many channels, pay for those alone.
 fn inside(s: &ConvShape, size: usize, outs: usize) -> f64 {
     let rows = (0..outs).flat_map(|out| (0..s.kernel).map(move |k| out * s.stride + k));
     rows.filter(|row| (s.padding..s.padding + size).contains(row)).count() as f64 / (outs * s.kernel) as f64

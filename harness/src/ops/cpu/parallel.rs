@@ -56,7 +56,7 @@ impl<T> Shared<T> {
     /// The elements `start..start + len` as a slice.
     ///
     /// # Safety
-    /// They lie in the slice this was made from, and no other tile touches them while the result lives.
+    /// They lie in the slice this was made from, have values, and no other tile touches them while the result lives.
     pub(super) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }

@@ -75,7 +75,7 @@ impl<'a> Weights<'a> {
 }
 
 /// The OIHW `weight` of a forward as `[out block][in block][kernel row][kernel column][in channel][width]`, zeros in the
-/// padding. Blocks are (first channel, count).
+/// padding. Blocks are (first channel, count); they cover all padded channels, each once.
 pub(super) fn rows(
     s: &ConvShape,
     weight: &[f32],
@@ -90,15 +90,16 @@ pub(super) fn rows(
             let (channel, channels) = in_blocks[tile % in_blocks.len()];
             let real = s.c_in.min(channel + channels) - channel;
             let outs = start..s.c_out.min(start + width).max(start);
-            // SAFETY: each pair of blocks has its own range of `packed`.
+            let at = taps.len() * (start * pad8(s.c_in) + channel * width);
+            // SAFETY: each pair of blocks has its own range of `packed`, which starts as zeros.
             let to = unsafe {
-                packed.slice(taps.len() * (start * pad8(s.c_in) + channel * width), taps.len() * channels * width)
+                packed.at(at).write_bytes(0, taps.len() * channels * width);
+                packed.slice(at, taps.len() * channels * width)
             };
             if real == channels {
                 weights.pack(&taps, channel..channel + channels, outs, width, to);
                 return;
             }
-            to.fill(0.0);
             for (t, tap) in taps.iter().enumerate() {
                 let row = &mut to[t * channels * width..][..real * width];
                 weights.pack(std::slice::from_ref(tap), channel..channel + real, outs.clone(), width, row);

@@ -1,5 +1,5 @@
 //! The forward of spikes by tables: the sums of all 256 subsets of eight weight rows, so that eight channels cost one
-//! addition and no branch, whatever they hold. It beats lists but where a layer fires little.
+//! addition and no branch, whatever they hold. It beats lists except where a layer fires little.
 
 mod plan;
 #[cfg(test)]
@@ -34,7 +34,9 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Optio
         let group = (g * images).min(s.images)..s.images.min((g + 1) * images);
         let source = plan.source(spikes, group.clone());
         let tables = table_floats(8, width) * TABLES;
-        scratch(tables + group.len() * out_pixels * width, |memory| {
+        // A pass alone has one row of zeros for sums so far.
+        let sums = if plan.passes.len() == 1 { width } else { group.len() * out_pixels * width };
+        scratch(tables + sums, |memory| {
             let (tables, sums) = memory.split_at_mut(tables);
             let lookup = Lookup {
                 source: &source,
@@ -70,7 +72,7 @@ struct Lookup<'a> {
     images: usize,
     weight: &'a [f32],
     tables: *mut f32,
-    /// `[pixel][width]`.
+    /// `[pixel][width]`, of one pixel if there is one pass.
     sums: &'a mut [f32],
     scale: Option<&'a [f32]>,
     target: *mut f32,
@@ -96,9 +98,7 @@ impl Kernel for Lookup<'_> {
 impl Lookup<'_> {
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(mut self) {
-        // A pass alone has one row of zeros for sums so far.
-        let sums = if self.plan.passes.len() == 1 { N * S::LANES } else { self.sums.len() };
-        self.sums[..sums].fill(0.0);
+        self.sums.fill(0.0);
         for (index, pass) in self.plan.passes.iter().enumerate() {
             let last = index + 1 == self.plan.passes.len();
             // SAFETY: the source holds the bytes of the pass at each of its pixels, and the last one has all pixels.
@@ -128,12 +128,12 @@ impl Lookup<'_> {
     ) {
         let width = N * S::LANES;
         let rows = &self.weight[pass.first * 8 * width..][..LINES * BYTES * 8 * width];
-        // SAFETY: `tables` has room for these, each byte of a pixel's spikes is the number of a row, and the tile owns its
-        // channels of the target's pixels.
+        // SAFETY: `tables` has room for these, the plan keeps each pixel's bytes within the source, each byte is the number of
+        // a row, there is a row of `sums` for each pixel, and the tile owns its channels of the target's pixels.
         unsafe {
             for (table, rows) in rows.chunks_exact(8 * width).enumerate() {
                 let table = self.tables.add(table * table_floats(8, width));
-                subsets::<S, N, 8>(rows.as_ptr(), width, table, |a, b| S::add_ints(a, b));
+                subsets::<S, N, 8>(rows.as_ptr(), table, |a, b| S::add_ints(a, b));
             }
             let pixels = &pass.pixels[..pass.pixels.len() / self.plan.images * self.images];
             let sums = self.sums.as_mut_ptr();
@@ -192,15 +192,13 @@ impl Lookup<'_> {
     }
 }
 
-/// The sums by `add` of all subsets of `BITS` rows, `stride` floats apart: the row of a subset's number has the sum over its
-/// bits.
+/// The sums by `add` of all subsets of `BITS` rows: the row of a subset's number has the sum over its bits.
 ///
 /// # Safety
 /// There are `BITS` (at least 3) rows of `N` vectors, and room for 2^BITS of them.
 #[inline(always)]
 pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
     rows: *const f32,
-    stride: usize,
     table: *mut f32,
     add: impl Fn(S::V, S::V) -> S::V,
 ) {
@@ -213,14 +211,14 @@ pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
             let mut low = [S::zero(); 8];
             for subset in 1..8usize {
                 let last = subset.ilog2() as usize;
-                low[subset] = add(low[subset - (1 << last)], S::load(rows.add(last * stride)));
+                low[subset] = add(low[subset - (1 << last)], S::load(rows.add(last * width)));
             }
             for high in 0..1usize << (BITS - 3) {
                 let mut base = S::zero();
                 if high > 0 {
                     let last = high.ilog2() as usize;
                     let rest = S::load(table.add(8 * (high - (1 << last)) * width));
-                    base = add(rest, S::load(rows.add((3 + last) * stride)));
+                    base = add(rest, S::load(rows.add((3 + last) * width)));
                 }
                 for subset in 0..8 {
                     S::store(table.add((8 * high + subset) * width), add(base, low[subset]));

@@ -18,16 +18,21 @@ const GROUPS_A_SUM: usize = 16;
 const fn group_pixels(bits: usize) -> usize {
     WORD / bits * bits
 }
-/// Whether these tables are faster than lists. It must not depend on the machine: the sums are grouped otherwise.
+/// Whether a padded line of spikes is a word for each column of the stride.
+fn fits(s: &ConvShape) -> bool {
+    (s.width + 2 * s.padding).div_ceil(s.stride) <= WORD
+}
+
+/// Whether these tables are faster than lists, and than a dense product. It must not depend on the machine: gradients
+/// would, for their sums are grouped otherwise.
 pub(super) fn pays(s: &ConvShape, density: f64) -> bool {
-    // A padded line of spikes is a word for each column of the stride.
-    let fits = (s.width + 2 * s.padding).div_ceil(s.stride) <= WORD;
-    fits && density > if s.kernel * s.kernel * s.c_in < 512 { 0.26 } else { 0.2 }
+    fits(s) && density > if s.kernel * s.kernel * s.c_in < 512 { 0.26 } else { 0.2 }
 }
 
 /// The OIHW gradient of the weight. What is summed together depends on the shape alone, so neither the number of threads
 /// nor the width of vectors changes a bit.
 pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
+    assert!(fits(s), "lines of more than {WORD} columns: {s:?}");
     let blocks = blocks(out_channels(s), WIDEST);
     let rows = s.kernel * s.kernel * s.c_in;
     // Larger tables pay where more words look them up.
@@ -46,9 +51,11 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
         tiles(sums * blocks.len(), s.macs() / 4, |tile| {
             let (sum, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
             let group = sum * per_sum..groups.min((sum + 1) * per_sum);
-            // SAFETY: each pair of sum and block has its own range of the partial sums.
-            let sums = unsafe { partials.slice(sum * each + start * rows, rows * width) };
-            sums.fill(0.0);
+            // SAFETY: each pair of sum and block has its own range of the partial sums, which starts as zeros.
+            let sums = unsafe {
+                partials.at(sum * each + start * rows).write_bytes(0, rows * width);
+                partials.slice(sum * each + start * rows, rows * width)
+            };
             let pixel = group.start * in_group * out_channels(s);
             scratch(in_group * width + WORD / bits * table_floats(bits, width), |memory| {
                 let (gradients, tables) = memory.split_at_mut(in_group * width);
@@ -195,7 +202,7 @@ impl Choose<'_> {
                         self.gradients[table * BITS * width..].as_ptr(),
                         tables.add(table * table_floats(BITS, width)),
                     );
-                    subsets::<S, N, BITS>(rows, width, table, |a, b| S::add(a, b));
+                    subsets::<S, N, BITS>(rows, table, |a, b| S::add(a, b));
                 }
                 for (index, (word, sums)) in words.iter().zip(self.sums.chunks_exact_mut(width)).enumerate() {
                     if index < group_pixels(BITS) {
@@ -265,6 +272,19 @@ mod tests {
             let _path = any_path();
             let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
             let (floats, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, density);
+            close(&format!("{s:?}"), &gradient(&s, &spikes, &grad), &naive::grad_weight(&s, &floats, &grad), 4e-6);
+        }
+    }
+
+    #[test]
+    fn words_are_used_to_their_last_bit() {
+        let _path = any_path();
+        for (images, height, width, kernel, stride, padding) in
+            [(2, 3, 64, 1, 1, 0), (2, 5, 62, 3, 1, 1), (1, 9, 190, 3, 3, 1), (1, 7, 126, 5, 2, 1)]
+        {
+            let s = ConvShape { images, height, width, c_in: 11, c_out: 9, kernel, stride, padding };
+            let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
+            let (floats, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, 0.5);
             close(&format!("{s:?}"), &gradient(&s, &spikes, &grad), &naive::grad_weight(&s, &floats, &grad), 4e-6);
         }
     }

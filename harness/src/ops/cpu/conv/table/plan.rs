@@ -8,7 +8,10 @@ use std::ops::Range;
 
 /// Output pixels that share tables: enough to make little of the cost of these, few enough for the second-level cache.
 const GROUP_PIXELS: usize = 4096;
-/// Bytes of spikes that a pass looks up on a line. The rows in use, of few spikes, then stay near the first-level cache.
+/// Input pixels of such a group at most: their bytes are counted in 32 bits.
+const GROUP_INPUTS: usize = 1 << 20;
+/// Bytes of spikes that a pass looks up on a line at most. More tables would leave the first-level cache, even of the rows
+/// in use, which are those of few spikes.
 const BYTES: usize = 8;
 
 /// What a pass reads, and from what.
@@ -35,7 +38,8 @@ fn cut(s: &ConvShape) -> Cut {
 
 /// Images of a group, and groups.
 pub(super) fn groups(s: &ConvShape) -> (usize, usize) {
-    let groups = s.images.div_ceil((GROUP_PIXELS / (s.out_height() * s.out_width())).max(1));
+    let outputs = GROUP_PIXELS / (s.out_height() * s.out_width());
+    let groups = s.images.div_ceil(outputs.min(GROUP_INPUTS / (s.height * s.width)).max(1));
     (s.images.div_ceil(groups), groups)
 }
 
@@ -55,7 +59,7 @@ pub fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
 
 /// One pass: some bytes of spikes, and the output pixels for which they are in the map.
 pub(super) struct Pass {
-    /// The first byte of the window's, in the order of the packed weight.
+    /// Its first byte within the window, in the order of the packed weight.
     pub first: usize,
     /// Lines, and bytes on each.
     pub shape: (usize, usize),
@@ -93,6 +97,9 @@ impl<'s> Plan<'s> {
         let image = lines * plan.line;
         for (ky, kx) in (0..k).step_by(down).flat_map(|ky| (0..k).step_by(across).map(move |kx| (ky, kx))) {
             let one = plan.pixels(copied, step, ky..ky + down, kx);
+            if one.is_empty() {
+                continue;
+            }
             let (run, parts) = (across * bytes, (across * bytes).div_ceil(BYTES));
             for part in 0..parts {
                 let (byte, end) = match cut {
@@ -134,8 +141,8 @@ impl<'s> Plan<'s> {
     fn for_all_images(&self, one: &[[u32; 2]], from: usize, image: usize) -> Vec<[u32; 2]> {
         let mut pixels = Vec::with_capacity(self.images * one.len());
         for i in 0..self.images {
-            let add = [(from + i * image) as u32, (i * self.s.out_height() * self.s.out_width()) as u32];
-            pixels.extend(one.iter().map(|[from, out]| [from + add[0], out + add[1]]));
+            let first = [(from + i * image) as u32, (i * self.s.out_height() * self.s.out_width()) as u32];
+            pixels.extend(one.iter().map(|[from, out]| [first[0] + from, first[1] + out]));
         }
         pixels
     }
