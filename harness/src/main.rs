@@ -31,9 +31,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     end_with_standard_output();
     start_logging();
-    let ready = limit_by_environment().and_then(|()| start_threads(cli.threads));
-    // On one of the pool's threads: from another each loop would cost two threads' sleeping and waking.
-    rayon::scope(|_| say(ready.and_then(|()| run(&cli.command))))
+    match limit_by_environment().and_then(|()| start_threads(cli.threads)) {
+        // On one of the pool's threads: from another each loop would cost two threads' sleeping and waking.
+        Ok(()) => rayon::scope(|_| say(run(&cli.command))),
+        Err(error) => say(Err(error)),
+    }
 }
 
 /// The exit code, and what is wrong on standard error.
@@ -116,11 +118,10 @@ fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
         Some(n) => n,
         None => 0, // rayon's own choice: one a core
     };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .stack_size(MAIN_STACK)
-        .build_global()
-        .map_err(|error| exit::usage(format!("--threads: {error}")))
+    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(MAIN_STACK).build_global().map_err(|error| {
+        let limits = "ask for fewer with --threads, or raise the limits of memory (ulimit -v) or processes";
+        exit::usage(format!("the system refuses the threads: {error}; {limits}"))
+    })
 }
 
 /// A scheduler signals a job's script and its processes, and the script passes it on: signals so near are one request.
