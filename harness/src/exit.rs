@@ -55,6 +55,14 @@ pub fn data(message: impl fmt::Display) -> anyhow::Error {
     failure(Code::Data, message)
 }
 
+/// The system refused a thread: exit 2.
+pub fn no_thread(error: impl fmt::Display) -> anyhow::Error {
+    usage(format!(
+        "the system refuses a thread: {error}; ask for fewer with --threads and --jobs, or raise the limits of memory \
+         (ulimit -v) and processes (ulimit -u)"
+    ))
+}
+
 /// Wrong usage: exit 2.
 pub fn usage(message: impl fmt::Display) -> anyhow::Error {
     failure(Code::Usage, message)

@@ -1,6 +1,5 @@
 //! The `harness` binary.
 
-use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
 use harness::cli::{Cli, Command};
 use harness::commands::{self, eval, list};
@@ -118,10 +117,7 @@ fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
         Some(n) => n,
         None => 0, // rayon's own choice: one a core
     };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(MAIN_STACK).build_global().map_err(|error| {
-        let limits = "ask for fewer with --threads, or raise the limits of memory (ulimit -v) or processes";
-        exit::usage(format!("the system refuses the threads: {error}; {limits}"))
-    })
+    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(MAIN_STACK).build_global().map_err(exit::no_thread)
 }
 
 /// A scheduler signals a job's script and its processes, and the script passes it on: signals so near are one request.
@@ -147,9 +143,7 @@ fn catch_signals() -> anyhow::Result<Interrupt> {
             }
         }
     };
-    let refused =
-        "the system refuses a thread that waits for signals; raise its limits of memory (ulimit -v) or processes";
-    std::thread::Builder::new().spawn(watch).context(refused)?;
+    std::thread::Builder::new().spawn(watch).map_err(exit::no_thread)?;
     Ok(interrupt)
 }
 

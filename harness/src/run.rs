@@ -172,14 +172,14 @@ impl Run<'_> {
         }
         let threads = (rayon::current_num_threads() / jobs).max(1);
         let pool = || rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pools = (0..jobs).map(|_| pool()).collect::<Result<Vec<_>, _>>().context("starting the workers")?;
+        let pools = (0..jobs).map(|_| pool()).collect::<Result<Vec<_>, _>>().map_err(exit::no_thread)?;
         std::thread::scope(|scope| {
             let work = |pool| move || rayon::ThreadPool::install(pool, || self.work(&Ranks::alone()));
             let start = |pool| std::thread::Builder::new().spawn_scoped(scope, work(pool));
             let workers: Vec<_> = pools.iter().map(start).collect();
             let ended = workers.into_iter().map(|worker| {
-                let worker = worker.context("the system refuses a thread for a worker; the others did its cells")?;
-                worker.join().unwrap_or_else(|panic| resume_unwind(panic))
+                // The others have done its cells.
+                worker.map_err(exit::no_thread)?.join().unwrap_or_else(|panic| resume_unwind(panic))
             });
             let mut errors: Vec<_> = ended.filter_map(Result::err).collect();
             // The one that stopped the others.

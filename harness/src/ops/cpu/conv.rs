@@ -43,13 +43,14 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     let listing = (s.height * s.width * s.c_in) as f64 / (2 * s.out_height() * s.out_width()) as f64;
     let ranges = k * (s.c_in as f64 / if vectors < 8.0 { 64.0 } else { 32.0 }).ceil() * blocks;
     let spikes = density * inputs * inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width());
-    let lists = listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks);
+    // Entries of a list are 16-bit: (column, channel of a block of at most 64).
+    let fit = s.width * 64 <= 1 << 16;
+    let lists = if fit { listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks) } else { f64::INFINITY };
     let tables = table::cycles(s, vectors, lanes);
     let dense = 0.53 * inputs * vectors;
     if tables < lists.min(dense) {
         Path::Tables
-    } else if lists < dense && s.width * 64 <= 1 << 16 {
-        // Entries of a list are 16-bit: (column, channel of a block of at most 64).
+    } else if lists < dense {
         Path::Lists
     } else {
         Path::Dense
@@ -121,7 +122,8 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
         dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
     };
     let Input::Spikes(spikes) = x else { return dense() };
-    let density = density(s, spikes);
+    let count = pool::count_spikes(spikes);
+    let density = share(s, count);
     let path = path(s, density);
     tracing::trace!(shape = ?s, density, ?path, "spiking convolution");
     if path == Path::Dense {
@@ -135,7 +137,7 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
         _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, out),
     };
     match packed.before.get() {
-        Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * pool::count_spikes(spikes) as f64 => {
+        Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * count as f64 => {
             let weight = made::<Aligned>(&packed.changes, || change::pack(s, &whole.weight));
             change::forward(s, spikes, before, weight, &whole.scale, out);
         }
@@ -153,7 +155,7 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
 pub fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [f32]) {
     check(s, Some(&x), out.len(), grad_out.len());
     let Input::Spikes(spikes) = x else { return dense_weight::grad_weight(s, x, grad_out, out) };
-    let density = density(s, spikes);
+    let density = share(s, pool::count_spikes(spikes));
     let path = if table_weight::pays(s, density) {
         Path::Tables
     } else if s.width < 1 << 12 && density < DENSE_ABOVE {
@@ -191,9 +193,9 @@ fn grad_input_to(s: &ConvShape, weight: &[f32], grad_out: &[f32], out: Shared<f3
     dense::run(&problem, Input::Map(grad_out), &dense::pack(&problem, weight), out, accumulate);
 }
 
-/// The share of set bits.
-fn density(s: &ConvShape, spikes: &[u8]) -> f64 {
-    pool::count_spikes(spikes) as f64 / (s.images * s.height * s.width * s.c_in).max(1) as f64
+/// The share of the input that `spikes` set bits are.
+fn share(s: &ConvShape, spikes: u64) -> f64 {
+    spikes as f64 / (s.images * s.height * s.width * s.c_in).max(1) as f64
 }
 
 fn check(s: &ConvShape, x: Option<&Input>, weight: usize, out: usize) {

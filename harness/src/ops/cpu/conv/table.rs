@@ -6,7 +6,7 @@ mod plan;
 mod tests;
 
 use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, scratch, tiles};
+use super::super::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
 use super::super::simd::{self, Kernel, Simd};
 use super::{blocks, out_channels, pack};
 use plan::{Pass, Plan};
@@ -29,17 +29,18 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Optio
     let (images, groups) = plan::groups(s);
     let plan = Plan::new(s);
     let window = s.kernel * s.kernel * pad8(s.c_in);
+    let group = |g: usize| (g * images).min(s.images)..s.images.min((g + 1) * images);
+    let sources = map_tiles(groups, spikes.len(), |g| plan.source(spikes, group(g)));
     tiles(groups * blocks.len(), s.macs() / 4, |tile| {
         let (g, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
-        let group = (g * images).min(s.images)..s.images.min((g + 1) * images);
-        let source = plan.source(spikes, group.clone());
+        let group = group(g);
         let tables = table_floats(8, width) * TABLES;
         // A pass alone has one row of zeros for sums so far.
         let sums = if plan.passes.len() == 1 { width } else { group.len() * out_pixels * width };
         scratch(tables + sums, |memory| {
             let (tables, sums) = memory.split_at_mut(tables);
             let lookup = Lookup {
-                source: &source,
+                source: &sources[g],
                 plan: &plan,
                 images: group.len(),
                 weight: &packed[start * window..][..window * width],

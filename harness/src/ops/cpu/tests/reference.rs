@@ -3,6 +3,7 @@
 use crate::ops::cpu::{Level, limit};
 use crate::ops::{ConvShape, pad8};
 use crate::rng::{Purpose, Stream};
+use proptest::strategy::Strategy;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The kernel path is one for the process: tests that switch it hold the lock for writing, the others for reading.
@@ -26,6 +27,22 @@ impl Drop for LimitedPath {
     fn drop(&mut self) {
         limit(Level::Avx512);
     }
+}
+
+/// Convolutions that have an output: of (images, height, width), (input, output channels), (kernel, stride, padding).
+pub fn shapes<A, B, C>(size: A, channels: B, geometry: C) -> impl Strategy<Value = ConvShape>
+where
+    A: Strategy<Value = (usize, usize, usize)>,
+    B: Strategy<Value = (usize, usize)>,
+    C: Strategy<Value = (usize, usize, usize)>,
+{
+    (size, channels, geometry).prop_filter_map(
+        "no output pixel",
+        |((images, height, width), (c_in, c_out), (kernel, stride, padding))| {
+            let fits = kernel <= height.min(width) + 2 * padding;
+            fits.then_some(ConvShape { images, height, width, c_in, c_out, kernel, stride, padding })
+        },
+    )
 }
 
 pub fn stream(seed: u64) -> Stream {

@@ -1,6 +1,6 @@
 use super::super::super::parallel::Shared;
 use super::super::super::simd::{Level, level};
-use super::super::super::tests::reference::{any_path, limited_path, normals, spikes};
+use super::super::super::tests::reference::{self, any_path, limited_path, normals, spikes};
 use super::super::{ConvShape, event, exact};
 use proptest::prelude::*;
 
@@ -8,13 +8,7 @@ use proptest::prelude::*;
 fn shapes() -> impl Strategy<Value = ConvShape> {
     let channels = prop_oneof![1..9usize, 9..64usize, Just(64usize), 65..200usize];
     let geometry = (1..8usize, 1..4usize, 0..4usize);
-    ((1..4usize, 1..12usize, 1..12usize), channels, 1..40usize, geometry).prop_filter_map(
-        "no output pixel",
-        |((images, height, width), c_in, c_out, (kernel, stride, padding))| {
-            let fits = kernel <= height.min(width) + 2 * padding;
-            fits.then_some(ConvShape { images, height, width, c_in, c_out, kernel, stride, padding })
-        },
-    )
+    reference::shapes((1..4usize, 1..12usize, 1..12usize), (channels, 1..40usize), geometry)
 }
 
 /// The sums by tables and by lists: whole numbers, so they must be the same.
