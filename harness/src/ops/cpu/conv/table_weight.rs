@@ -235,9 +235,7 @@ impl Choose<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::super::simd::Level;
-    use super::super::super::tests::reference::{
-        self as naive, any_path, close, limited_path, map, same_on_any_threads,
-    };
+    use super::super::super::tests::reference::{self as naive, any_path, limited_path, map, same_on_any_threads};
     use super::*;
     use proptest::prelude::*;
 
@@ -265,7 +263,7 @@ mod tests {
             let _path = any_path();
             let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
             let (floats, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, density);
-            close(&format!("{s:?}"), &gradient(&s, &spikes, &grad), &naive::grad_weight(&s, &floats, &grad), 4e-6);
+            naive::grad_weight(&s, &floats, &grad).agree(&format!("{s:?}"), &gradient(&s, &spikes, &grad), 4e-6);
         }
     }
 
@@ -278,7 +276,7 @@ mod tests {
             let s = ConvShape { images, height, width, c_in: 11, c_out: 9, kernel, stride, padding };
             let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
             let (floats, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, 0.5);
-            close(&format!("{s:?}"), &gradient(&s, &spikes, &grad), &naive::grad_weight(&s, &floats, &grad), 4e-6);
+            naive::grad_weight(&s, &floats, &grad).agree(&format!("{s:?}"), &gradient(&s, &spikes, &grad), 4e-6);
         }
     }
 

@@ -28,11 +28,11 @@ fn check(s: &ConvShape, density: f64) {
     ] {
         let mut out = vec![f32::NAN; s.out_len()];
         forward(s, input, &weight, &mut out);
-        close(&format!("forward of {name}, {s:?}"), &out, &naive::forward(s, x, &weight), TOLERANCE);
+        naive::forward(s, x, &weight).agree(&format!("forward of {name}, {s:?}"), &out, TOLERANCE);
         padding_is_zero(name, &out, s.c_out);
         let mut out = vec![f32::NAN; s.weight_len()];
         grad_weight(s, input, &grad, &mut out);
-        close(&format!("grad_weight of {name}, {s:?}"), &out, &naive::grad_weight(s, x, &grad), TOLERANCE);
+        naive::grad_weight(s, x, &grad).agree(&format!("grad_weight of {name}, {s:?}"), &out, TOLERANCE);
     }
     check_grad_input(s, &weight, &grad);
 }
@@ -41,13 +41,12 @@ fn check_grad_input(s: &ConvShape, weight: &[f32], grad: &[f32]) {
     let mut out = vec![f32::NAN; s.in_len()];
     let want = naive::grad_input(s, weight, grad);
     grad_input(s, weight, grad, &mut out, false);
-    close(&format!("grad_input, {s:?}"), &out, &want, GRAD_INPUT_TOLERANCE);
+    want.agree(&format!("grad_input, {s:?}"), &out, GRAD_INPUT_TOLERANCE);
     padding_is_zero("grad_input", &out, s.c_in);
     let start = map(5, s.images * s.height * s.width, s.c_in);
     let mut out = start.clone();
     grad_input(s, weight, grad, &mut out, true);
-    let want: Vec<f64> = want.iter().zip(&start).map(|(w, s)| w + f64::from(*s)).collect();
-    close(&format!("accumulated grad_input, {s:?}"), &out, &want, GRAD_INPUT_TOLERANCE);
+    want.onto(&start).agree(&format!("accumulated grad_input, {s:?}"), &out, GRAD_INPUT_TOLERANCE);
     padding_is_zero("accumulated grad_input", &out, s.c_in);
 }
 
@@ -229,7 +228,7 @@ fn weights_of_any_size_keep_their_digits_and_a_nan_stays_one() {
         let weight: Vec<f32> = normals(1, s.weight_len()).iter().map(|w| w * factor).collect();
         let mut out = vec![f32::NAN; s.out_len()];
         forward(&s, Input::Spikes(&bits), &weight, &mut out);
-        close(&format!("weights of {factor:e}"), &out, &naive::forward(&s, &floats, &weight), TOLERANCE);
+        naive::forward(&s, &floats, &weight).agree(&format!("weights of {factor:e}"), &out, TOLERANCE);
     }
     for bad in [f32::NAN, f32::INFINITY] {
         let mut weight = normals(1, s.weight_len());

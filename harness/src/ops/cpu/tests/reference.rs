@@ -102,31 +102,65 @@ fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-pub fn forward(s: &ConvShape, x: &[f32], w: &[f32]) -> Vec<f64> {
-    let mut out = vec![0.0; s.out_len()];
-    products(s, |o, i, k| out[o] += f64::from(x[i]) * f64::from(w[k]));
+/// Sums of products in f64, and of the products' squares. A sum may cancel to almost nothing by chance, the roundings of
+/// its terms do not: what an error is measured by is the size that the sum has when the signs of its terms are random.
+pub struct Sums {
+    values: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Sums {
+    fn new(len: usize) -> Self {
+        Self { values: vec![0.0; len], squares: vec![0.0; len] }
+    }
+
+    fn add(&mut self, i: usize, term: f64) {
+        self.values[i] += term;
+        self.squares[i] += term * term;
+    }
+
+    /// These sums on top of what `start` holds.
+    pub fn onto(mut self, start: &[f32]) -> Self {
+        start.iter().enumerate().for_each(|(i, x)| self.add(i, f64::from(*x)));
+        self
+    }
+
+    /// Panics unless `got` is within `tolerance` of the sums, norm-wise, and no element is off by 100 times that.
+    pub fn agree(&self, name: &str, got: &[f32], tolerance: f64) {
+        let sizes = self.squares.iter().map(|s| s.sqrt()).zip(&self.values).map(|(s, v)| s.max(v.abs()));
+        within(name, got, &self.values, sizes, tolerance);
+    }
+}
+
+pub fn forward(s: &ConvShape, x: &[f32], w: &[f32]) -> Sums {
+    let mut out = Sums::new(s.out_len());
+    products(s, |o, i, k| out.add(o, f64::from(x[i]) * f64::from(w[k])));
     out
 }
 
-pub fn grad_weight(s: &ConvShape, x: &[f32], g: &[f32]) -> Vec<f64> {
-    let mut out = vec![0.0; s.weight_len()];
-    products(s, |o, i, k| out[k] += f64::from(x[i]) * f64::from(g[o]));
+pub fn grad_weight(s: &ConvShape, x: &[f32], g: &[f32]) -> Sums {
+    let mut out = Sums::new(s.weight_len());
+    products(s, |o, i, k| out.add(k, f64::from(x[i]) * f64::from(g[o])));
     out
 }
 
-pub fn grad_input(s: &ConvShape, w: &[f32], g: &[f32]) -> Vec<f64> {
-    let mut out = vec![0.0; s.in_len()];
-    products(s, |o, i, k| out[i] += f64::from(w[k]) * f64::from(g[o]));
+pub fn grad_input(s: &ConvShape, w: &[f32], g: &[f32]) -> Sums {
+    let mut out = Sums::new(s.in_len());
+    products(s, |o, i, k| out.add(i, f64::from(w[k]) * f64::from(g[o])));
     out
 }
 
 /// Panics unless `got` is within `tolerance` of `want`, norm-wise, and no element is off by 100 times that.
 pub fn close(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    within(name, got, want, want.iter().map(|w| w.abs()), tolerance);
+}
+
+fn within(name: &str, got: &[f32], want: &[f64], sizes: impl Iterator<Item = f64>, tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{name}");
-    let norm = want.iter().map(|w| w * w).sum::<f64>().sqrt();
+    let (squares, largest) = sizes.fold((0.0f64, 0.0f64), |(sum, max), size| (sum + size * size, max.max(size)));
+    let norm = squares.sqrt();
     let error = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum::<f64>().sqrt();
     assert!(error <= tolerance * norm + 1e-30, "{name}: error {error:e} of norm {norm:e}");
-    let largest = want.iter().fold(0.0f64, |m, w| m.max(w.abs()));
     let worst = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max);
     assert!(worst <= 100.0 * tolerance * largest + 1e-30, "{name}: one element is off by {worst:e} of {largest:e}");
 }
