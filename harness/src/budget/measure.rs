@@ -8,6 +8,7 @@ use crate::model::layout::Layout;
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
+use crate::ops::awake;
 use crate::ops::optimizer::Sgd;
 use crate::plan;
 use crate::rng::{Purpose, Stream};
@@ -92,9 +93,12 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let batch = |images: usize| synthetic(config, channels, classes, images, &device);
     let mut step = |images: usize| -> Result<()> {
         let (input, labels) = batch(images)?;
-        let output = network.forward(&input, images, &pass(Statistics::Batch, true))?;
-        let loss = readout::cross_entropy(&output.logits, &labels, time_steps, classes)?;
-        let gradients = network.backward(&output, &loss.grad_logits, time_steps, images, &surrogate)?;
+        let (output, gradients) = awake(&device, || {
+            let output = network.forward(&input, images, &pass(Statistics::Batch, true))?;
+            let loss = readout::cross_entropy(&output.logits, &labels, time_steps, classes)?;
+            let gradients = network.backward(&output, &loss.grad_logits, time_steps, images, &surrogate)?;
+            anyhow::Ok((output, gradients))
+        })?;
         network.update_running(&output)?;
         Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 }.step(&network.params, &velocities, &gradients)?;
         Ok(device.synchronize()?)
@@ -107,7 +111,7 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let image_bytes = (whole - half) / (images - images / 2) as f64;
     let (input, labels) = batch(images)?;
     let eval = || {
-        network.forward(&input, images, &pass(Statistics::Running, false))?;
+        awake(&device, || network.forward(&input, images, &pass(Statistics::Running, false)))?;
         Ok(device.synchronize()?)
     };
     let eval_seconds = fastest(eval)? / images as f64;

@@ -10,7 +10,13 @@ pub mod norm;
 pub mod optimizer;
 pub mod pool;
 
+use candle_core::Device;
 pub use methods::lif::Reset;
+
+/// Runs `f`, a pass of a network: on a CPU, with the pool's threads kept [awake](cpu::awake).
+pub fn awake<R>(device: &Device, f: impl FnOnce() -> R) -> R {
+    if device.is_cpu() { cpu::awake(f) } else { f() }
+}
 
 /// `c` rounded up to the multiple of 8 that maps and spikes are padded to.
 pub const fn pad8(c: usize) -> usize {

@@ -103,9 +103,8 @@ pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
         return cuda::neuron::lif(lif, time_steps, batch, main, shortcut);
     }
     let dims = (time_steps * batch, x.height(), x.width(), pad8(x.channels) / 8);
-    let mut spikes = vec![0u8; dims.0 * dims.1 * dims.2 * dims.3];
     let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
-    cpu::lif::forward(&lif_shape(lif, time_steps, batch, x), &held_main.view(), &held.view(), &mut spikes);
+    let spikes = cpu::lif::forward(&lif_shape(lif, time_steps, batch, x), &held_main.view(), &held.view());
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels: x.channels })
 }
 

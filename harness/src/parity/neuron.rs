@@ -85,8 +85,7 @@ pub fn lif(dump: &Dump) -> Result<Vec<Check>> {
     };
     let map = lay_out(current);
     let main = Branch { map: &map, scale: &[1.0; 8], shift: &[0.0; 8] };
-    let mut bits = vec![0u8; steps * positions];
-    lif::forward(&kernel_shape(false), &main, &Shortcut::None, &mut bits);
+    let bits = lif::forward(&kernel_shape(false), &main, &Shortcut::None);
     let kernel_spikes = (0..steps * neurons).map(|i| {
         let (t, n) = (i / neurons, i % neurons);
         f64::from(bits[t * positions + n / 8] >> (n % 8) & 1)

@@ -4,6 +4,7 @@ use crate::data::{Batch, Batches, Dataset, Split};
 use crate::model::network::{LayerActivity, Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
+use crate::ops::awake;
 use crate::ops::conv::Packed;
 use crate::ranks::Ranks;
 use crate::train::trainer::input_of;
@@ -109,7 +110,7 @@ impl Sums {
     ) -> Result<Self> {
         let classes = dataset.classes();
         let input: Activation = input_of(batch, dataset.input(), network.device())?;
-        let output = network.forward_packed(&input, batch.len, pass, packed)?;
+        let output = awake(network.device(), || network.forward_packed(&input, batch.len, pass, packed))?;
         let result = readout::cross_entropy(&output.logits, &batch.labels, pass.time_steps, classes)?.score()?;
         let logits = output.host_logits()?;
         let right_after = |t| {

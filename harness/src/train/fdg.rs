@@ -5,7 +5,7 @@ use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::conv::Packed;
-use crate::ops::cuda;
+use crate::ops::{awake, cuda};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
@@ -119,13 +119,16 @@ impl Probe<'_> {
         surrogates: &[Surrogate],
         params: &[usize],
     ) -> Result<Vec<Vec<Vec<f32>>>> {
-        let output = network.forward(self.input, self.batch(), &self.pass(true))?;
-        let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?;
-        let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
-            let gradients = network.backward(&output, &loss.grad_logits, self.time_steps, self.batch(), surrogate)?;
-            params.iter().map(|param| Ok(readout::values(&gradients[*param])?)).collect()
-        };
-        surrogates.iter().map(gradient).collect()
+        awake(network.device(), || {
+            let output = network.forward(self.input, self.batch(), &self.pass(true))?;
+            let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?;
+            let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
+                let gradients =
+                    network.backward(&output, &loss.grad_logits, self.time_steps, self.batch(), surrogate)?;
+                params.iter().map(|param| Ok(readout::values(&gradients[*param])?)).collect()
+            };
+            surrogates.iter().map(gradient).collect()
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::model::backward::Gradients;
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
+use crate::ops::awake;
 use crate::ops::optimizer::{Sgd, cosine};
 use crate::ranks::Ranks;
 use crate::rng::{Purpose, Stream};
@@ -356,15 +357,17 @@ impl Job<'_> {
         let (time_steps, share) = (self.time_steps(), batch.len as f64 / images as f64);
         let input = input_of(&batch, self.dataset.input(), self.device)?;
         let pass = Pass { time_steps, statistics: Statistics::Batch, keep_tape: true, count_synops: false };
-        let mut output = state.network.forward(&input, batch.len, &pass)?;
-        let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
         // The ReLU twin asks no surrogate; any stands in for it.
         let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
         let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
-        let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };
-        let gradients = state.network.backward(&output, &grad_logits, time_steps, batch.len, &surrogate)?;
-        output.tape.clear();
-        Ok((Part { output, loss, images: batch.len }, gradients))
+        awake(self.device, || {
+            let mut output = state.network.forward(&input, batch.len, &pass)?;
+            let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
+            let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };
+            let gradients = state.network.backward(&output, &grad_logits, time_steps, batch.len, &surrogate)?;
+            output.tape.clear();
+            Ok((Part { output, loss, images: batch.len }, gradients))
+        })
     }
 
     /// Evaluates, and begins the next epoch. An error with the state saved where a signal came first.

@@ -17,6 +17,7 @@ pub mod pool;
 pub mod sgd;
 mod simd;
 
+pub use parallel::awake;
 pub use simd::{Level, limit, limit_by_environment, numerics};
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Below this many elementary operations a loop stays on its thread: to share it would cost more than it saves.
 const SERIAL_WORK: usize = 1 << 16;
@@ -21,6 +22,34 @@ pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T +
         (0..n).into_par_iter().with_max_len(1).map(f).collect()
     } else {
         (0..n).map(f).collect()
+    }
+}
+
+/// Runs `f` while the pool's other threads wait for its loops without sleeping: to wake one takes as long as a small loop.
+/// Not within another `awake`, nor on several threads of a pool at once: a thread that waits for one `f` helps no other.
+pub fn awake<R>(f: impl FnOnce() -> R) -> R {
+    let done = AtomicBool::new(false);
+    let wait = || {
+        while !done.load(Ordering::Relaxed) {
+            if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                // Others may want the core.
+                std::thread::yield_now();
+            }
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        (1..rayon::current_num_threads()).for_each(|_| scope.spawn(|_| wait()));
+        // Also where `f` panics: the scope ends when the others have.
+        let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
+        f()
+    })
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
     }
 }
 
@@ -63,11 +92,11 @@ impl<T> Shared<T> {
     }
 }
 
-/// `len` floats that `write` writes, each of them: zeroing a map first costs as much as a pass over it.
+/// `len` values that `write` writes, each of them: zeroing a map first costs as much as a pass over it.
 ///
 /// # Safety
-/// `write` writes all `len` floats.
-pub(super) unsafe fn written(len: usize, write: impl FnOnce(Shared<f32>)) -> Vec<f32> {
+/// `write` writes all `len` values.
+pub(super) unsafe fn written<T: Copy>(len: usize, write: impl FnOnce(Shared<T>)) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     write(Shared::spare(&mut values.spare_capacity_mut()[..len]));
     // SAFETY: there is room for `len`, and the caller says that they are written.
@@ -145,4 +174,23 @@ pub(super) fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let result = f(&mut memory);
     SPARE.with_borrow_mut(|spare| spare.push(memory));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::ThreadPoolBuilder;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn awake_ends_with_its_function_even_by_a_panic() {
+        for threads in [1, 3] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let sum = |n: usize| map_tiles(n, SERIAL_WORK, |i| i).iter().sum::<usize>();
+            assert_eq!(pool.install(|| awake(|| sum(100))), 4950);
+            let panics = catch_unwind(AssertUnwindSafe(|| pool.install(|| awake(|| assert_eq!(sum(4), 0)))));
+            assert!(panics.is_err());
+            assert_eq!(pool.install(|| awake(|| sum(10))), 45);
+        }
+    }
 }

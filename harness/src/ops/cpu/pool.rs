@@ -1,13 +1,28 @@
 //! Average pooling of maps and spikes, global and windowed, their backward passes, and spike counts.
 
 use super::super::{Input, pad8};
-use super::parallel::{Shared, tiles};
+use super::parallel::{Shared, map_tiles, tiles};
+use super::simd::{self, Kernel, Simd};
 
 /// The number of set bits.
 pub fn count_spikes(spikes: &[u8]) -> u64 {
-    let (words, rest) = spikes.as_chunks::<8>();
-    let count = |word: &[u8; 8]| u64::from(u64::from_le_bytes(*word).count_ones());
-    words.iter().map(count).sum::<u64>() + rest.iter().map(|b| u64::from(b.count_ones())).sum::<u64>()
+    let chunks: Vec<&[u8]> = spikes.chunks(COUNTED).collect();
+    map_tiles(chunks.len(), spikes.len(), |chunk| simd::run(Count(chunks[chunk]), 8)).iter().sum()
+}
+
+/// Bytes whose spikes one tile counts.
+const COUNTED: usize = 1 << 15;
+
+struct Count<'a>(&'a [u8]);
+
+impl Kernel for Count<'_> {
+    type Output = u64;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> u64 {
+        let (words, rest) = self.0.as_chunks::<8>();
+        let count = |word: &[u8; 8]| u64::from(u64::from_le_bytes(*word).count_ones());
+        words.iter().map(count).sum::<u64>() + rest.iter().map(|b| u64::from(b.count_ones())).sum::<u64>()
+    }
 }
 
 /// Outputs along an axis of `size` for a window of (kernel, stride, padding); 0 where none fits.

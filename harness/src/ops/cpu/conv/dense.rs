@@ -160,19 +160,20 @@ pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
     let pack_class = |class: &Class| {
         let taps: Vec<usize> = class.taps.iter().map(|t| t.2).collect();
         let rows = taps.len() * p.src_channels;
-        let mut packed = Aligned::zeros(rows * p.dst.channels);
-        let shared = Shared::new(&mut packed);
-        tiles(blocks.len(), rows * p.dst.channels * 4, |b| {
-            let (start, width) = blocks[b];
-            // SAFETY: blocks are disjoint ranges of `packed`.
-            let out = unsafe { shared.slice(start * rows, rows * width) };
-            let dst = start..p.dst_channels.min(start + width).max(start);
-            for c in (0..p.src_channels).step_by(64) {
-                let src = c..p.src_channels.min(c + 64);
-                weights.pack(&taps, src, dst.clone(), width, &mut out[c * taps.len() * width..]);
-            }
-        });
-        packed
+        let fill = |packed: Shared<f32>| {
+            tiles(blocks.len(), rows * p.dst.channels * 4, |b| {
+                let (start, width) = blocks[b];
+                // SAFETY: blocks are disjoint ranges of `packed`.
+                let out = unsafe { packed.slice(start * rows, rows * width) };
+                let dst = start..p.dst_channels.min(start + width).max(start);
+                for c in (0..p.src_channels).step_by(64) {
+                    let src = c..p.src_channels.min(c + 64);
+                    weights.pack(&taps, src, dst.clone(), width, &mut out[c * taps.len() * width..]);
+                }
+            });
+        };
+        // SAFETY: the blocks are all channels, and all rows of each are written.
+        unsafe { Aligned::written(rows * p.dst.channels, fill) }
     };
     p.classes.iter().map(pack_class).collect()
 }

@@ -118,33 +118,31 @@ pub(super) fn unpack(s: &ConvShape, partials: &[&[f32]], blocks: &[(usize, usize
     let (kk, c_in) = (s.kernel * s.kernel, s.c_in);
     let rows = kk * c_in;
     let target = Shared::new(out);
-    tiles(blocks.len(), out.len() * partials.len() * 4, |b| {
-        let (start, width) = blocks[b];
+    let sources = (BLOCK / kk).max(1);
+    let parts = c_in.div_ceil(sources);
+    tiles(blocks.len() * parts, out.len() * partials.len() * 4, |tile| {
+        let ((start, width), first) = (blocks[tile / parts], tile % parts * sources);
         let count = width.min(s.c_out.saturating_sub(start));
-        // SAFETY: output channels of a block are its own rows of `out`.
-        let out = unsafe { target.slice(start.min(s.c_out) * rows, count * rows) };
-        let mut block = vec![[0.0f32; 16]; BLOCK.max(kk)];
-        let sources = (BLOCK / kk).max(1);
-        for first in (0..c_in).step_by(sources) {
-            let sources = first..c_in.min(first + sources);
-            for j in (0..count).step_by(16) {
-                let lanes = 16.min(count - j);
-                for (c, block) in sources.clone().zip(block.chunks_exact_mut(kk)) {
-                    for (tap, sum) in block.iter_mut().enumerate() {
-                        let at = start * rows + (tap * c_in + c) * width + j;
-                        sum[..lanes].copy_from_slice(&partials[0][at..at + lanes]);
-                        for partial in &partials[1..] {
-                            for (s, p) in sum[..lanes].iter_mut().zip(&partial[at..]) {
-                                *s += p;
-                            }
+        let sources = first..c_in.min(first + sources);
+        let mut block = vec![[0.0f32; 16]; sources.len() * kk];
+        for j in (0..count).step_by(16) {
+            let lanes = 16.min(count - j);
+            for (c, block) in sources.clone().zip(block.chunks_exact_mut(kk)) {
+                for (tap, sum) in block.iter_mut().enumerate() {
+                    let at = start * rows + (tap * c_in + c) * width + j;
+                    sum[..lanes].copy_from_slice(&partials[0][at..at + lanes]);
+                    for partial in &partials[1..] {
+                        for (s, p) in sum[..lanes].iter_mut().zip(&partial[at..]) {
+                            *s += p;
                         }
                     }
                 }
-                for lane in 0..lanes {
-                    let to = &mut out[(j + lane) * rows + first * kk..][..sources.len() * kk];
-                    for (to, sums) in to.iter_mut().zip(&block) {
-                        *to = sums[lane];
-                    }
+            }
+            for lane in 0..lanes {
+                // SAFETY: each tile has its own sources of the rows of its own output channels.
+                let to = unsafe { target.slice((start + j + lane) * rows + first * kk, sources.len() * kk) };
+                for (to, sums) in to.iter_mut().zip(&block) {
+                    *to = sums[lane];
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! channel, as a tap meets them at these pixels, are a subset's number.
 
 use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, scratch, tiles};
+use super::super::parallel::{Aligned, Shared, scratch, tiles, written};
 use super::super::simd::{self, Kernel, Simd};
 use super::lists::transpose8;
 use super::table::{WIDEST, subsets, table_floats};
@@ -83,17 +83,19 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
 /// spike at column `stride·q + column` of the padded line. `[image][line][column][channel]`.
 fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
     let (bytes, columns) = (pad8(s.c_in) / 8, s.kernel.min(s.stride));
-    let mut lines = vec![0; s.images * s.height * columns * 8 * bytes];
-    let shared = Shared::new(&mut lines);
-    tiles(s.images, spikes.len() * 8, |image| {
+    let each = s.height * columns * 8 * bytes;
+    let fill = |lines: Shared<u64>, image: usize| {
+        // SAFETY: each image has its own lines, which start as zeros.
+        let lines = unsafe {
+            lines.at(image * each).write_bytes(0, each);
+            lines.slice(image * each, each)
+        };
         for (y, column) in (0..s.height).flat_map(|y| (0..columns).map(move |column| (y, column))) {
             if (y + s.padding) % s.stride >= s.kernel {
                 continue;
             }
-            let line = image * s.height + y;
-            // SAFETY: each image has its own lines.
-            let words = unsafe { shared.slice((line * columns + column) * 8 * bytes, 8 * bytes) };
-            let spikes = &spikes[line * s.width * bytes..][..s.width * bytes];
+            let words = &mut lines[(y * columns + column) * 8 * bytes..][..8 * bytes];
+            let spikes = &spikes[(image * s.height + y) * s.width * bytes..][..s.width * bytes];
             let first = (column + s.stride * s.padding - s.padding) % s.stride;
             let mut at = (first + s.padding) / s.stride;
             for x in (first..s.width).step_by(8 * s.stride) {
@@ -109,8 +111,9 @@ fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
                 at += 8;
             }
         }
-    });
-    lines
+    };
+    // SAFETY: each image's lines are zeroed, then filled.
+    unsafe { written(s.images * each, |lines| tiles(s.images, spikes.len() * 8, |image| fill(lines, image))) }
 }
 
 /// For each group: the spikes that each tap meets at its pixels, `[group][tap][channel]`.
@@ -119,11 +122,13 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
     let (height, width) = (s.out_height(), s.out_width());
     let pixels = s.images * height * width;
     let (channels, columns, rows) = (pad8(s.c_in), s.kernel.min(s.stride), s.kernel * s.kernel * s.c_in);
-    let mut words = vec![0; pixels.div_ceil(in_group) * rows];
-    let shared = Shared::new(&mut words);
-    tiles(pixels.div_ceil(in_group), words.len() * 4, |group| {
-        // SAFETY: each group has its own words.
-        let words = unsafe { shared.slice(group * rows, rows) };
+    let groups = pixels.div_ceil(in_group);
+    let fill = |words: Shared<u64>, group: usize| {
+        // SAFETY: each group has its own words, which start as zeros.
+        let words = unsafe {
+            words.at(group * rows).write_bytes(0, rows);
+            words.slice(group * rows, rows)
+        };
         let mut pixel = group * in_group;
         let end = pixels.min(pixel + in_group);
         while pixel < end {
@@ -142,8 +147,9 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
             }
             pixel += count;
         }
-    });
-    words
+    };
+    // SAFETY: each group's words are zeroed, then filled.
+    unsafe { written(groups * rows, |words| tiles(groups, groups * rows * 4, |group| fill(words, group))) }
 }
 
 /// Some groups of pixels for one block of output channels.

@@ -17,6 +17,8 @@ const POINTS: usize = 36;
 const CHANNELS: usize = 128;
 /// Tiles whose products are in the second-level cache together; a multiple of every register tile's height.
 const GROUP: usize = 72;
+/// Below so many groups they are halved, to share them evenly.
+const FEW: usize = 8;
 /// Up to this many pairs of channels the transformed weights (9 MB) stay in the last-level cache.
 const SMALL_WEIGHT: usize = 256 * 256;
 /// Floats of the transformed gradient that are in memory together.
@@ -91,13 +93,16 @@ impl Job<'_> {
         let s = self.grid.s;
         let (channels, total) = (pad8(s.c_out), self.tiles());
         let plane = POINTS * s.c_out;
-        let mut turned = Aligned::zeros(plane * pad8(s.c_in));
-        let shared = Shared::new(&mut turned);
-        tiles(self.blocks.len(), turned.len(), |block| {
-            let (start, width) = self.blocks[block];
-            // SAFETY: blocks are disjoint ranges of `turned`.
-            self.turn(block, unsafe { shared.slice(start * plane, width * plane) });
-        });
+        let turn = |turned: Shared<f32>| {
+            tiles(self.blocks.len(), plane * pad8(s.c_in), |block| {
+                let (start, width) = self.blocks[block];
+                // SAFETY: blocks are disjoint ranges of `turned`.
+                self.turn(block, unsafe { turned.slice(start * plane, width * plane) });
+            });
+        };
+        // SAFETY: the blocks are all channels, and of each all points are written.
+        let turned = unsafe { Aligned::written(plane * pad8(s.c_in), turn) };
+        let group = if total < FEW * group { group / 2 } else { group };
         tiles(total.div_ceil(group), total * s.c_in * s.c_out * POINTS, |step| {
             let tiles = step * group..total.min((step + 1) * group);
             let stride = group * channels + SKEW;
@@ -292,13 +297,14 @@ impl Product {
 fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
     let weights = Weights::transposed(s, weight);
     let taps: Vec<usize> = (0..9).rev().collect();
-    let mut packed = Aligned::zeros(9 * s.c_out * pad8(s.c_in));
-    let shared = Shared::new(&mut packed);
-    tiles(blocks.len(), weight.len() * 4, |b| {
-        let (start, width) = blocks[b];
-        // SAFETY: blocks are disjoint ranges of `packed`.
-        let out = unsafe { shared.slice(start * 9 * s.c_out, 9 * s.c_out * width) };
-        weights.pack(&taps, 0..s.c_out, start..s.c_in.min(start + width).max(start), width, out);
-    });
-    packed
+    let fill = |packed: Shared<f32>| {
+        tiles(blocks.len(), weight.len() * 4, |b| {
+            let (start, width) = blocks[b];
+            // SAFETY: blocks are disjoint ranges of `packed`.
+            let out = unsafe { packed.slice(start * 9 * s.c_out, 9 * s.c_out * width) };
+            weights.pack(&taps, 0..s.c_out, start..s.c_in.min(start + width).max(start), width, out);
+        });
+    };
+    // SAFETY: the blocks are all channels, and all rows of each are written.
+    unsafe { Aligned::written(9 * s.c_out * pad8(s.c_in), fill) }
 }

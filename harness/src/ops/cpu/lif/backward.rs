@@ -21,7 +21,8 @@ pub fn backward(
     grad: &mut [f32],
     surrogate: &Surrogate,
 ) -> ChannelSums {
-    let broadcast = l.check(main, shortcut, grad.len());
+    assert_eq!(grad.len(), l.len(), "a gradient for each neuron and time step: {l:?}");
+    let broadcast = l.check(main, shortcut);
     surrogate.with_kernel(Backward { l, main, broadcast, shortcut, grad })
 }
 

@@ -1,4 +1,4 @@
-use super::super::parallel::{Shared, tiles};
+use super::super::parallel::{Shared, tiles, written};
 use super::super::simd::{self, Kernel, Simd};
 use super::current::{Extra, Neuron, WithExtra, with_extra};
 use super::{Branch, LifShape, Shortcut};
@@ -8,24 +8,24 @@ use std::ops::Range;
 ///
 /// # Panics
 /// If a slice does not fit the shape.
-pub fn forward(l: &LifShape, main: &Branch, shortcut: &Shortcut, spikes: &mut [u8]) {
-    let broadcast = l.check(main, shortcut, spikes.len() * 8);
-    with_extra(shortcut, Forward { l, main, broadcast, spikes });
+pub fn forward(l: &LifShape, main: &Branch, shortcut: &Shortcut) -> Vec<u8> {
+    let broadcast = l.check(main, shortcut);
+    // SAFETY: the tiles are all positions, and each writes the spikes of its own at every time step.
+    unsafe { written(l.len() / 8, |spikes| with_extra(shortcut, Forward { l, main, broadcast, spikes })) }
 }
 
 struct Forward<'a> {
     l: &'a LifShape,
     main: &'a Branch<'a>,
     broadcast: bool,
-    spikes: &'a mut [u8],
+    spikes: Shared<u8>,
 }
 
 impl WithExtra for Forward<'_> {
     type Output = ();
     fn call<X: Extra>(self, extra: X) {
         let (each, n) = self.l.tiles();
-        let spikes = Shared::new(self.spikes);
-        let Self { l, main, broadcast, .. } = self;
+        let Self { l, main, broadcast, spikes } = self;
         tiles(n, l.len() * 4, |tile| {
             let positions = tile * each..l.positions.min((tile + 1) * each);
             simd::run(Tile { l, main, broadcast, extra, positions, spikes }, l.channels);

@@ -114,8 +114,8 @@ fn check(case: &Case, kind: usize, surrogate: &Surrogate) {
     let l = &case.l;
     let name = format!("{l:?}, shortcut {kind}, {}", surrogate.name());
     let (fired, grads) = naive(case, kind, surrogate);
-    let mut bits = vec![0xAA; fired.len() / 8];
-    lif::forward(l, &case.main.branch(), &case.shortcut(kind), &mut bits);
+    let bits = lif::forward(l, &case.main.branch(), &case.shortcut(kind));
+    assert_eq!(8 * bits.len(), fired.len(), "{name}");
     for (i, want) in fired.iter().enumerate() {
         assert_eq!((bits[i / 8] >> (i % 8)) & 1 == 1, *want, "{name}: spike {i}");
     }
@@ -180,8 +180,8 @@ fn every_instruction_set_gives_the_same_bits() {
     let case = Case::new(l, false);
     let run = |level| {
         let _path = limited_path(level);
-        let (mut bits, mut grad) = (vec![0; case.grad.len() / 8], case.grad.clone());
-        lif::forward(&l, &case.main.branch(), &case.shortcut(3), &mut bits);
+        let mut grad = case.grad.clone();
+        let bits = lif::forward(&l, &case.main.branch(), &case.shortcut(3));
         let sums = lif::backward(&l, &case.main.branch(), &case.shortcut(3), &mut grad, &SURROGATES[0]);
         (bits, grad, sums)
     };
@@ -195,8 +195,7 @@ fn the_two_resets_differ_after_an_overshoot() {
     let main = Owned { map: [[1.8f32; 8], [0.8; 8]].concat(), scale: vec![1.0; 8], shift: vec![0.0; 8] };
     for (reset, want) in [(Reset::Hard, [0xFF, 0x00]), (Reset::Soft, [0xFF, 0xFF])] {
         let l = LifShape { time_steps: 2, positions: 1, channels: 8, tau: 0.5, v_th: 1.0, reset, detach_reset: false };
-        let mut bits = [0; 2];
-        lif::forward(&l, &main.branch(), &Shortcut::None, &mut bits);
+        let bits = lif::forward(&l, &main.branch(), &Shortcut::None);
         assert_eq!(bits, want, "{reset:?}");
     }
 }
@@ -215,9 +214,9 @@ fn the_number_of_threads_changes_no_bit() {
     };
     let case = Case::new(l, false);
     same_on_any_threads(|| {
-        let (mut bits, mut grad) = (vec![0; case.grad.len() / 8], case.grad.clone());
+        let mut grad = case.grad.clone();
         let (main, side) = (case.main.branch(), case.shortcut(3));
-        lif::forward(&l, &main, &side, &mut bits);
+        let bits = lif::forward(&l, &main, &side);
         let sums = lif::backward(&l, &main, &side, &mut grad, &SURROGATES[0]);
         (bits, grad, sums)
     });
@@ -309,8 +308,7 @@ fn lif_agrees_with_the_pytorch_dumps() {
                 reset: Reset::Hard,
                 detach_reset: parts[1] == "detach1",
             };
-            let mut bits = vec![0; time_steps * channels / 8];
-            lif::forward(&l, &main.branch(), &Shortcut::None, &mut bits);
+            let bits = lif::forward(&l, &main.branch(), &Shortcut::None);
             for (i, want) in spikes.data().iter().enumerate() {
                 let at = i / n * channels + i % n;
                 assert_eq!((bits[at / 8] >> (at % 8)) & 1, *want, "{path}: spike {i}");
