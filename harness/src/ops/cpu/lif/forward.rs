@@ -33,6 +33,9 @@ impl WithExtra for Forward<'_> {
     }
 }
 
+/// Floats of a map that are asked for ahead of their turn, at each time step: the steps lie far apart.
+const AHEAD: usize = 512;
+
 struct Tile<'a, X> {
     l: &'a LifShape,
     main: &'a Branch<'a>,
@@ -55,12 +58,14 @@ impl<X: Extra> Kernel for Tile<'_, X> {
             for position in self.positions.clone() {
                 for c in (0..l.channels).step_by(S::LANES) {
                     let start = position * l.channels + c;
-                    let mut u = neuron.zero;
-                    for at in (start..start + l.time_steps * plane).step_by(plane) {
+                    let (mut u, mut at) = (neuron.zero, start);
+                    for _ in 0..l.time_steps {
+                        simd::prefetch(self.main.map.as_ptr().wrapping_add(at + AHEAD), S::LANES);
                         let current = self.main.scaled::<S>(if self.broadcast { start } else { at }, c);
                         u = neuron.charge(u, self.extra.add::<S>(at, c, current));
                         S::store_bits(self.spikes.at(at / 8), u, neuron.v_th);
                         u = neuron.discharge(u);
+                        at += plane;
                     }
                 }
             }
