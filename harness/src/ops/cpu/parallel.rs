@@ -1,7 +1,7 @@
 //! Fixed tiles on rayon's pool, and scratch memory that threads keep.
 
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Below this many elementary operations a loop stays on its thread: to share it would cost more than it saves.
@@ -25,11 +25,26 @@ pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T +
     }
 }
 
+thread_local! {
+    /// Whether this thread is within an [`awake`], as the one that runs it or as one that waits for it.
+    static AWAKE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs `f` while the pool's other threads wait for its loops without sleeping: to wake one takes as long as a small loop.
-/// Not within another `awake`, nor on several threads of a pool at once: a thread that waits for one `f` helps no other.
+/// Within another `awake`, or on a thread that waits for one, it is `f` alone: two threads that took up waiting for each
+/// other would never end.
+///
+/// The pool's other threads must be idle, and `f` must not enter another pool.
 pub fn awake<R>(f: impl FnOnce() -> R) -> R {
+    if AWAKE.get() {
+        return f();
+    }
     let done = AtomicBool::new(false);
     let wait = || {
+        if AWAKE.get() {
+            return;
+        }
+        let _on = On::new();
         while !done.load(Ordering::Relaxed) {
             if rayon::yield_now() != Some(rayon::Yield::Executed) {
                 // Others may want the core.
@@ -37,19 +52,39 @@ pub fn awake<R>(f: impl FnOnce() -> R) -> R {
             }
         }
     };
+    let _on = On::new();
     rayon::in_place_scope(|scope| {
-        (1..rayon::current_num_threads()).for_each(|_| scope.spawn(|_| wait()));
-        // Also where `f` panics: the scope ends when the others have.
-        let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
+        if rayon::current_num_threads() > 1 {
+            scope.spawn_broadcast(|_, _| wait());
+        }
+        // Dropped also where `f` panics: the scope ends when the others have.
+        let _done = Done(&done);
         f()
     })
 }
 
-struct OnDrop<F: Fn()>(F);
+/// This thread is [`AWAKE`] while it lives.
+struct On;
 
-impl<F: Fn()> Drop for OnDrop<F> {
+impl On {
+    fn new() -> Self {
+        AWAKE.set(true);
+        Self
+    }
+}
+
+impl Drop for On {
     fn drop(&mut self) {
-        self.0();
+        AWAKE.set(false);
+    }
+}
+
+/// Says so when it is dropped.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -90,6 +125,26 @@ impl<T> Shared<T> {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
+
+    /// The same, zeroed first: they need not have values.
+    ///
+    /// # Safety
+    /// As for [`Shared::slice`], and zero bytes are a value.
+    pub(super) unsafe fn zeroed<'a>(self, start: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.add(start).write_bytes(0, len);
+            self.slice(start, len)
+        }
+    }
+}
+
+/// Tests see what was not written: no number, or spikes.
+fn poison<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
+    if cfg!(test) {
+        // SAFETY: within the slice; memory without values may hold any bytes.
+        unsafe { memory.as_mut_ptr().write_bytes(0xFF, memory.len()) };
+    }
 }
 
 /// `len` values that `write` writes, each of them: zeroing a map first costs as much as a pass over it.
@@ -98,7 +153,9 @@ impl<T> Shared<T> {
 /// `write` writes all `len` values.
 pub(super) unsafe fn written<T: Copy>(len: usize, write: impl FnOnce(Shared<T>)) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
-    write(Shared::spare(&mut values.spare_capacity_mut()[..len]));
+    let spare = &mut values.spare_capacity_mut()[..len];
+    poison(spare);
+    write(Shared::spare(spare));
     // SAFETY: there is room for `len`, and the caller says that they are written.
     unsafe { values.set_len(len) };
     values
@@ -129,6 +186,7 @@ impl Aligned {
         let count = len.div_ceil(16);
         let mut lines: Vec<Line> = Vec::with_capacity(count);
         let spare = &mut lines.spare_capacity_mut()[..count];
+        poison(spare);
         if let Some(last) = spare.last_mut() {
             last.write(Line([0.0; 16]));
         }
@@ -191,6 +249,10 @@ mod tests {
             let panics = catch_unwind(AssertUnwindSafe(|| pool.install(|| awake(|| assert_eq!(sum(4), 0)))));
             assert!(panics.is_err());
             assert_eq!(pool.install(|| awake(|| sum(10))), 45);
+            // On each thread at once, and one within another.
+            let sums: usize = pool.install(|| (0..20).into_par_iter().map(|_| awake(|| awake(|| sum(10)))).sum());
+            assert_eq!(sums, 900);
         }
+        assert_eq!(awake(|| map_tiles(10, SERIAL_WORK, |i| i).len()), 10);
     }
 }

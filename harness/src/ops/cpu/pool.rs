@@ -13,6 +13,7 @@ pub fn count_spikes(spikes: &[u8]) -> u64 {
 /// Bytes whose spikes one tile counts.
 const COUNTED: usize = 1 << 15;
 
+/// A kernel for the instruction that counts bits alone.
 struct Count<'a>(&'a [u8]);
 
 impl Kernel for Count<'_> {

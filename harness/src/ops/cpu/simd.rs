@@ -81,6 +81,32 @@ pub(super) static PLACES: [[u16; 8]; 256] = {
     table
 };
 
+/// No row of it crosses a cache line.
+#[repr(align(32))]
+pub(super) struct Floats([[f32; 8]; 256]);
+
+/// For each byte its bits as floats.
+pub(super) static FLOATS: Floats = {
+    let mut table = [[0.0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut k = 0;
+        while k < 8 {
+            table[byte][k] = ((byte >> k) & 1) as f32;
+            k += 1;
+        }
+        byte += 1;
+    }
+    Floats(table)
+};
+
+impl Floats {
+    #[inline(always)]
+    pub(super) fn of(&self, byte: u8) -> &[f32; 8] {
+        &self.0[usize::from(byte)]
+    }
+}
+
 /// Plain Rust, 8 lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
@@ -161,12 +187,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_bits(from: *const u8) -> [f32; 8] {
         // SAFETY: the caller's.
-        let byte = u32::from(unsafe { *from });
-        let mut out = [0.0; 8];
-        for (k, x) in out.iter_mut().enumerate() {
-            *x = ((byte >> k) & 1) as f32;
-        }
-        out
+        *FLOATS.of(unsafe { *from })
     }
 }
 
@@ -243,25 +264,6 @@ mod x86 {
         table
     };
 
-    #[derive(Clone, Copy)]
-    #[repr(align(32))]
-    struct Eight([f32; 8]);
-
-    /// For each byte its bits as floats: a load is faster than to spread them.
-    static LANES: [Eight; 256] = {
-        let mut table = [Eight([0.0; 8]); 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let mut k = 0;
-            while k < 8 {
-                table[byte].0[k] = ((byte >> k) & 1) as f32;
-                k += 1;
-            }
-            byte += 1;
-        }
-        table
-    };
-
     x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
         _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps, {
         #[inline(always)]
@@ -290,7 +292,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_bits(from: *const u8) -> __m256 {
-            unsafe { _mm256_load_ps(LANES[usize::from(*from)].0.as_ptr()) }
+            unsafe { _mm256_loadu_ps(super::FLOATS.of(*from).as_ptr()) }
         }
     });
     x86_simd!(Avx512, __m512, 16, 32, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps

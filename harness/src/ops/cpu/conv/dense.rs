@@ -164,7 +164,7 @@ pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
             tiles(blocks.len(), rows * p.dst.channels * 4, |b| {
                 let (start, width) = blocks[b];
                 // SAFETY: blocks are disjoint ranges of `packed`.
-                let out = unsafe { packed.slice(start * rows, rows * width) };
+                let out = unsafe { packed.zeroed(start * rows, rows * width) };
                 let dst = start..p.dst_channels.min(start + width).max(start);
                 for c in (0..p.src_channels).step_by(64) {
                     let src = c..p.src_channels.min(c + 64);

@@ -9,7 +9,7 @@ use super::{blocks, out_channels, pack};
 
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
-/// Groups of images at least, for threads to share.
+/// Groups at least, for threads to share, where there are as many images.
 const FEWEST_GROUPS: usize = 4;
 /// Bytes of the weights of three taps that stay in the first-level cache.
 const SLICE: usize = 48 << 10;
@@ -31,7 +31,7 @@ fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
 pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
     let (out_blocks, in_blocks) = channel_blocks(s);
     let out_pixels = s.out_height() * s.out_width();
-    let images = (GROUP_PIXELS / out_pixels).clamp(1, s.images.div_ceil(FEWEST_GROUPS));
+    let images = (GROUP_PIXELS / out_pixels).clamp(1, (s.images / FEWEST_GROUPS).max(1));
     let groups = s.images.div_ceil(images);
     let image_bytes = s.height * s.width * pad8(s.c_in) / 8;
     let lists = map_tiles(groups, spikes.len() * 16, |g| {

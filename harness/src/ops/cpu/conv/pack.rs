@@ -91,11 +91,8 @@ pub(super) fn rows(
             let real = s.c_in.min(channel + channels) - channel;
             let outs = start..s.c_out.min(start + width).max(start);
             let at = taps.len() * (start * pad8(s.c_in) + channel * width);
-            // SAFETY: each pair of blocks has its own range of `packed`, which starts as zeros.
-            let to = unsafe {
-                packed.at(at).write_bytes(0, taps.len() * channels * width);
-                packed.slice(at, taps.len() * channels * width)
-            };
+            // SAFETY: each pair of blocks has its own range of `packed`.
+            let to = unsafe { packed.zeroed(at, taps.len() * channels * width) };
             if real == channels {
                 weights.pack(&taps, channel..channel + channels, outs, width, to);
                 return;

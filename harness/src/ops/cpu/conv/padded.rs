@@ -1,6 +1,7 @@
 //! A band of the input with zeros around it, so that inner loops need no borders.
 
 use super::super::super::Input;
+use super::super::simd::FLOATS;
 use std::ops::Range;
 
 /// Which part of a map lies in the buffer, and where.
@@ -89,20 +90,6 @@ fn copy_block<const WIDTH: usize>(from: &[f32], channels: usize, to: &mut [f32])
 /// Bits to 0.0 and 1.0.
 pub(super) fn expand(spikes: &[u8], out: &mut [f32]) {
     for (byte, lanes) in spikes.iter().zip(out.as_chunks_mut::<8>().0) {
-        *lanes = BYTES[*byte as usize];
+        *lanes = *FLOATS.of(*byte);
     }
 }
-
-static BYTES: [[f32; 8]; 256] = {
-    let mut table = [[0.0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut k = 0;
-        while k < 8 {
-            table[byte][k] = ((byte >> k) & 1) as f32;
-            k += 1;
-        }
-        byte += 1;
-    }
-    table
-};

@@ -51,11 +51,8 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
         tiles(sums * blocks.len(), s.macs() / 4, |tile| {
             let (sum, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
             let group = sum * per_sum..groups.min((sum + 1) * per_sum);
-            // SAFETY: each pair of sum and block has its own range of the partial sums, which starts as zeros.
-            let sums = unsafe {
-                partials.at(sum * each + start * rows).write_bytes(0, rows * width);
-                partials.slice(sum * each + start * rows, rows * width)
-            };
+            // SAFETY: each pair of sum and block has its own range of the partial sums.
+            let sums = unsafe { partials.zeroed(sum * each + start * rows, rows * width) };
             let pixel = group.start * in_group * out_channels(s);
             scratch(in_group * width + WORD / bits * table_floats(bits, width), |memory| {
                 let (gradients, tables) = memory.split_at_mut(in_group * width);
@@ -85,11 +82,8 @@ fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
     let (bytes, columns) = (pad8(s.c_in) / 8, s.kernel.min(s.stride));
     let each = s.height * columns * 8 * bytes;
     let fill = |lines: Shared<u64>, image: usize| {
-        // SAFETY: each image has its own lines, which start as zeros.
-        let lines = unsafe {
-            lines.at(image * each).write_bytes(0, each);
-            lines.slice(image * each, each)
-        };
+        // SAFETY: each image has its own lines.
+        let lines = unsafe { lines.zeroed(image * each, each) };
         for (y, column) in (0..s.height).flat_map(|y| (0..columns).map(move |column| (y, column))) {
             if (y + s.padding) % s.stride >= s.kernel {
                 continue;
@@ -124,11 +118,8 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
     let (channels, columns, rows) = (pad8(s.c_in), s.kernel.min(s.stride), s.kernel * s.kernel * s.c_in);
     let groups = pixels.div_ceil(in_group);
     let fill = |words: Shared<u64>, group: usize| {
-        // SAFETY: each group has its own words, which start as zeros.
-        let words = unsafe {
-            words.at(group * rows).write_bytes(0, rows);
-            words.slice(group * rows, rows)
-        };
+        // SAFETY: each group has its own words.
+        let words = unsafe { words.zeroed(group * rows, rows) };
         let mut pixel = group * in_group;
         let end = pixels.min(pixel + in_group);
         while pixel < end {

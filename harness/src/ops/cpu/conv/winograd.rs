@@ -17,8 +17,9 @@ const POINTS: usize = 36;
 const CHANNELS: usize = 128;
 /// Tiles whose products are in the second-level cache together; a multiple of every register tile's height.
 const GROUP: usize = 72;
-/// Below so many groups they are halved, to share them evenly.
+/// Fewer groups than this are cut to groups of `FEWER` tiles, to share them evenly.
 const FEW: usize = 8;
+const FEWER: usize = 24;
 /// Up to this many pairs of channels the transformed weights (9 MB) stay in the last-level cache.
 const SMALL_WEIGHT: usize = 256 * 256;
 /// Floats of the transformed gradient that are in memory together.
@@ -97,12 +98,12 @@ impl Job<'_> {
             tiles(self.blocks.len(), plane * pad8(s.c_in), |block| {
                 let (start, width) = self.blocks[block];
                 // SAFETY: blocks are disjoint ranges of `turned`.
-                self.turn(block, unsafe { turned.slice(start * plane, width * plane) });
+                self.turn(block, unsafe { turned.zeroed(start * plane, width * plane) });
             });
         };
         // SAFETY: the blocks are all channels, and of each all points are written.
         let turned = unsafe { Aligned::written(plane * pad8(s.c_in), turn) };
-        let group = if total < FEW * group { group / 2 } else { group };
+        let group = if total < FEW * group { FEWER } else { group };
         tiles(total.div_ceil(group), total * s.c_in * s.c_out * POINTS, |step| {
             let tiles = step * group..total.min((step + 1) * group);
             let stride = group * channels + SKEW;
@@ -301,7 +302,7 @@ fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
         tiles(blocks.len(), weight.len() * 4, |b| {
             let (start, width) = blocks[b];
             // SAFETY: blocks are disjoint ranges of `packed`.
-            let out = unsafe { packed.slice(start * 9 * s.c_out, 9 * s.c_out * width) };
+            let out = unsafe { packed.zeroed(start * 9 * s.c_out, 9 * s.c_out * width) };
             weights.pack(&taps, 0..s.c_out, start..s.c_in.min(start + width).max(start), width, out);
         });
     };

@@ -33,7 +33,7 @@ impl WithExtra for Forward<'_> {
     }
 }
 
-/// Floats of a map that are asked for ahead of their turn, at each time step: the steps lie far apart.
+/// Floats of the main map that are asked for ahead of their turn, at each time step: the steps lie far apart.
 const AHEAD: usize = 512;
 
 struct Tile<'a, X> {
@@ -60,8 +60,9 @@ impl<X: Extra> Kernel for Tile<'_, X> {
                     let start = position * l.channels + c;
                     let (mut u, mut at) = (neuron.zero, start);
                     for _ in 0..l.time_steps {
-                        simd::prefetch(self.main.map.as_ptr().wrapping_add(at + AHEAD), S::LANES);
-                        let current = self.main.scaled::<S>(if self.broadcast { start } else { at }, c);
+                        let from = if self.broadcast { start } else { at };
+                        simd::prefetch(self.main.map.as_ptr().wrapping_add(from + AHEAD), S::LANES);
+                        let current = self.main.scaled::<S>(from, c);
                         u = neuron.charge(u, self.extra.add::<S>(at, c, current));
                         S::store_bits(self.spikes.at(at / 8), u, neuron.v_th);
                         u = neuron.discharge(u);

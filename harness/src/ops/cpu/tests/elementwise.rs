@@ -94,7 +94,7 @@ fn sgd_takes_torchs_steps() {
 
 #[test]
 fn spikes_are_counted_at_any_length() {
-    for (n, want) in [(0, 0), (1, 3), (7, 21), (8, 24), (21, 63)] {
+    for (n, want) in [(0, 0), (1, 3), (7, 21), (8, 24), (21, 63), (100_021, 300_063)] {
         assert_eq!(pool::count_spikes(&vec![0b1001_0001; n]), want);
     }
 }

@@ -125,7 +125,8 @@ impl Sums {
         self
     }
 
-    /// Panics unless `got` is within `tolerance` of the sums, norm-wise, and no element is off by 100 times that.
+    /// Panics unless `got` is within `tolerance` of the sums, by the norm of their sizes, and no element is off by 100
+    /// times that share of the largest.
     pub fn agree(&self, name: &str, got: &[f32], tolerance: f64) {
         let sizes = self.squares.iter().map(|s| s.sqrt()).zip(&self.values).map(|(s, v)| s.max(v.abs()));
         within(name, got, &self.values, sizes, tolerance);
@@ -160,9 +161,9 @@ fn within(name: &str, got: &[f32], want: &[f64], sizes: impl Iterator<Item = f64
     let (squares, largest) = sizes.fold((0.0f64, 0.0f64), |(sum, max), size| (sum + size * size, max.max(size)));
     let norm = squares.sqrt();
     let error = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum::<f64>().sqrt();
-    assert!(error <= tolerance * norm + 1e-30, "{name}: error {error:e} of norm {norm:e}");
+    assert!(error <= tolerance * norm, "{name}: error {error:e} of norm {norm:e}");
     let worst = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max);
-    assert!(worst <= 100.0 * tolerance * largest + 1e-30, "{name}: one element is off by {worst:e} of {largest:e}");
+    assert!(worst <= 100.0 * tolerance * largest, "{name}: one element is off by {worst:e} of {largest:e}");
 }
 
 /// Panics unless the padding channels of `map` are exactly 0.
