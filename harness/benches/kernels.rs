@@ -105,7 +105,7 @@ fn neurons(c: &mut Criterion) {
         let n = 4 * positions * channels;
         let (x, mut grad) = (map(1, n / channels, channels), map(2, n / channels, channels));
         let (scale, shift) = (vec![1.0; channels], vec![0.1; channels]);
-        let main = lif::Branch { map: &x, scale: &scale, shift: &shift };
+        let main = lif::Branch { map: &x, norm: lif::Folded { scale: &scale, shift: &shift } };
         let mut dx = grad.clone();
         group.bench_function(BenchmarkId::new("statistics", name), |b| {
             b.iter(|| norm::statistics(black_box(&x), channels))

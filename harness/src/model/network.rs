@@ -337,14 +337,14 @@ impl<'a> Run<'a> {
     fn layer(&mut self, layer: &Layer, x: Activation) -> Result<Activation> {
         match layer {
             Layer::Unit { neuron, conv } => {
-                let normed = self.conv_norm(conv, &x)?;
-                let output = self.fire(neuron, &normed, &Shortcut::None)?;
-                self.keep(|| Saved::Unit { input: x, normed, output: output.clone() });
+                let (output, normed) = self.conv_fire(neuron, conv, &x, &Shortcut::None)?;
+                let saved = normed.map(|normed| Saved::Unit { input: x, normed, output: output.clone() });
+                self.tape.extend(saved);
                 Ok(output)
             }
             Layer::Pool(p) => {
                 let output = pool::average(&x, *p)?;
-                self.keep(|| Saved::Pool { input: x });
+                self.tape.extend(self.pass.keep_tape.then_some(Saved::Pool { input: x }));
                 Ok(output)
             }
             Layer::Block { neurons, convs, down } => self.block(neurons, convs, down.as_ref(), x),
@@ -365,29 +365,67 @@ impl<'a> Run<'a> {
                 (Shortcut::Branch(self.conv_norm(conv, &pooled)?), Some(pooled))
             }
         };
-        let first = self.conv_norm(&convs[0], &x)?;
-        let middle = self.fire(&neurons[0], &first, &Shortcut::None)?;
-        let second = self.conv_norm(&convs[1], &middle)?;
-        let output = self.fire(&neurons[1], &second, &shortcut)?;
-        self.keep(|| Saved::Block { input: x, first, middle, second, shortcut, pooled, output: output.clone() });
+        let (middle, first) = self.conv_fire(&neurons[0], &convs[0], &x, &Shortcut::None)?;
+        let (output, second) = self.conv_fire(&neurons[1], &convs[1], &middle, &shortcut)?;
+        if let (Some(first), Some(second)) = (first, second) {
+            let output = output.clone();
+            self.tape.push(Saved::Block { input: x, first, middle, second, shortcut, pooled, output });
+        }
         Ok(output)
     }
 
-    fn keep(&mut self, saved: impl FnOnce() -> Saved) {
-        if self.pass.keep_tape {
-            self.tape.push(saved());
+    /// A convolution, its norm and its neurons; also the norm, if the tape is kept.
+    fn conv_fire(
+        &mut self,
+        name: &str,
+        c: &ConvNorm,
+        x: &Activation,
+        shortcut: &Shortcut,
+    ) -> Result<(Activation, Option<Normed>)> {
+        if let Some(spikes) = self.fire_mapless(c, x, shortcut)? {
+            self.count_synops(c, x)?;
+            self.count(name, &spikes)?;
+            return Ok((spikes, None));
         }
+        let normed = self.conv_norm(c, x)?;
+        let output = self.fire(name, &normed, shortcut)?;
+        Ok((output, self.pass.keep_tape.then_some(normed)))
     }
 
-    fn conv_norm(&mut self, c: &ConvNorm, x: &Activation) -> Result<Normed> {
-        let params = &self.network.params;
+    /// The same in one kernel, where nothing else needs the map and a kernel does that faster.
+    fn fire_mapless(&self, c: &ConvNorm, x: &Activation, shortcut: &Shortcut) -> Result<Option<Activation>> {
+        let Neuron::Lif(lif) = &self.network.neuron else { return Ok(None) };
+        let every_step = x.is_spikes() && x.images() == self.pass.time_steps * self.batch;
+        let mapless = every_step && !self.pass.keep_tape && self.pass.statistics == Statistics::Running;
+        if !mapless || cuda::takes(&x.tensor) {
+            return Ok(None);
+        }
+        let weight = &self.network.params[c.weight];
+        let (gamma, beta) = (&self.network.params[c.weight + 1], &self.network.params[c.weight + 2]);
+        let running = norm::Statistics::from_running(&self.network.running[c.running], &Device::Cpu)?;
+        let norm = norm::Folded::new(&running, gamma, beta, c.gain)?;
+        let conv = neuron::FoldedConv { conv: c, weight, packed: self.packed_for(c), norm };
+        neuron::conv_lif(lif, self.pass.time_steps, &conv, x, shortcut)
+    }
+
+    fn packed_for(&self, c: &ConvNorm) -> Option<&'a conv::Packed> {
+        self.packed.get(c.weight).and_then(Option::as_ref)
+    }
+
+    /// Credits what the spikes in `x` cause in a convolution.
+    fn count_synops(&mut self, c: &ConvNorm, x: &Activation) -> Result<()> {
         if self.pass.count_synops {
             // An image is multiplied, not accumulated: `macs` counts the first layer.
             let operations = if self.activity.is_empty() { 0.0 } else { conv::synops(c, x)? };
             self.credit_synops(operations);
         }
-        let packed = self.packed.get(c.weight).and_then(Option::as_ref);
-        let conv_out = conv::forward(c, x, &params[c.weight], packed)?;
+        Ok(())
+    }
+
+    fn conv_norm(&mut self, c: &ConvNorm, x: &Activation) -> Result<Normed> {
+        let params = &self.network.params;
+        self.count_synops(c, x)?;
+        let conv_out = conv::forward(c, x, &params[c.weight], self.packed_for(c))?;
         let (gamma, beta) = (&params[c.weight + 1], &params[c.weight + 2]);
         match self.pass.statistics {
             Statistics::Batch => {
@@ -420,16 +458,22 @@ impl<'a> Run<'a> {
             Neuron::Relu => neuron::relu(main, shortcut),
             Neuron::Lif(lif) => {
                 let spikes = neuron::lif(lif, self.pass.time_steps, self.batch, main, shortcut)?;
-                let per_image = spikes.height() * spikes.width() * spikes.channels;
-                self.activity.push(LayerActivity {
-                    name: name.to_string(),
-                    spikes: 0,
-                    neuron_steps: (spikes.images() * per_image) as u64,
-                    synops: 0.0,
-                });
-                self.spikes.push(pool::spike_count(&spikes)?);
+                self.count(name, &spikes)?;
                 Ok(spikes)
             }
         }
+    }
+
+    /// Notes a spiking layer's activity.
+    fn count(&mut self, name: &str, spikes: &Activation) -> Result<()> {
+        let per_image = spikes.height() * spikes.width() * spikes.channels;
+        self.activity.push(LayerActivity {
+            name: name.to_string(),
+            spikes: 0,
+            neuron_steps: (spikes.images() * per_image) as u64,
+            synops: 0.0,
+        });
+        self.spikes.push(pool::spike_count(spikes)?);
+        Ok(())
     }
 }

@@ -7,7 +7,8 @@ use candle_core::{Device, Result, Tensor};
 
 pub use cpu::conv::Packed;
 
-fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
+/// The geometry of a network's convolution of `x`.
+pub(super) fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
     ConvShape {
         images: x.images(),
         height: x.height(),

@@ -1,8 +1,10 @@
 //! Neurons over folded norms: LIF over T, and the ANN twin's ReLU.
 
 use super::activation::{Activation, Host, host, modify};
-use super::cpu::lif::{Branch, LifShape};
-use super::{cpu, cuda, pad8};
+use super::conv::{self, Packed};
+use super::cpu::lif::{Branch, Folded, LifShape};
+use super::{cpu, cuda, norm, pad8};
+use crate::model::layout::ConvNorm;
 use crate::model::network::{Normed, Shortcut};
 use candle_core::{Device, Result, Tensor};
 use methods::lif::Lif;
@@ -46,7 +48,7 @@ impl<'a> HeldBranch<'a> {
     }
 
     fn view(&self) -> Branch<'_> {
-        Branch { map: &self.map, scale: &self.scale, shift: &self.shift }
+        Branch { map: &self.map, norm: Folded { scale: &self.scale, shift: &self.shift } }
     }
 
     /// Value `i` after the norm.
@@ -84,11 +86,11 @@ impl<'a> Held<'a> {
     }
 }
 
-fn lif_shape(lif: &Lif, time_steps: usize, batch: usize, x: &Activation) -> LifShape {
+fn lif_shape(lif: &Lif, time_steps: usize, positions: usize, channels: usize) -> LifShape {
     LifShape {
         time_steps,
-        positions: batch * x.height() * x.width(),
-        channels: pad8(x.channels),
+        positions,
+        channels: pad8(channels),
         tau: lif.tau as f32,
         v_th: lif.v_th as f32,
         reset: lif.reset,
@@ -104,8 +106,40 @@ pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
     }
     let dims = (time_steps * batch, x.height(), x.width(), pad8(x.channels) / 8);
     let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
-    let spikes = cpu::lif::forward(&lif_shape(lif, time_steps, batch, x), &held_main.view(), &held.view());
+    let shape = lif_shape(lif, time_steps, batch * x.height() * x.width(), x.channels);
+    let spikes = cpu::lif::forward(&shape, &held_main.view(), &held.view());
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels: x.channels })
+}
+
+/// A convolution with a norm of known statistics.
+pub struct FoldedConv<'a> {
+    /// Its geometry.
+    pub conv: &'a ConvNorm,
+    /// OIHW.
+    pub weight: &'a Tensor,
+    /// Of this weight, from passes before.
+    pub packed: Option<&'a Packed>,
+    /// The norm.
+    pub norm: norm::Folded,
+}
+
+/// The spikes that [`lif`] gives behind a convolution of the spikes `x`, in host memory, computed at once, without the map in
+/// between; `None` where two kernels are faster.
+pub fn conv_lif(
+    lif: &Lif,
+    time_steps: usize,
+    main: &FoldedConv<'_>,
+    x: &Activation,
+    shortcut: &Shortcut,
+) -> Result<Option<Activation>> {
+    let (s, own) = (conv::shape(main.conv, x), Packed::default());
+    let (height, width, channels) = (s.out_height(), s.out_width(), main.conv.c_out);
+    let l = lif_shape(lif, time_steps, s.images / time_steps * height * width, channels);
+    let (spikes, weight, held) = (host::<u8>(&x.tensor)?, host::<f32>(main.weight)?, Held::new(shortcut)?);
+    let packed = main.packed.unwrap_or(&own);
+    let spikes = cpu::conv::fire(&s, &spikes, (&weight, packed), &l, main.norm.view(), &held.view());
+    let dims = (s.images, height, width, pad8(channels) / 8);
+    spikes.map(|spikes| Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels })).transpose()
 }
 
 /// Turns the gradient of the spikes into that of the current, in its memory, with its channel sums; the membrane is
@@ -124,7 +158,7 @@ pub fn lif_backward(
         return cuda::neuron::lif_backward(lif, time_steps, batch, main, shortcut, grad_spikes, surrogate);
     }
     let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
-    let shape = lif_shape(lif, time_steps, batch, x);
+    let shape = lif_shape(lif, time_steps, batch * x.height() * x.width(), x.channels);
     let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &held_main.view(), &held.view(), grad, surrogate);
     let sums = ChannelSums::on_host(modify(&grad_spikes.tensor, backward)?)?;
     // A current that holds at every t has a gradient for one of them: the sum.

@@ -49,20 +49,48 @@ pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta:
     if cuda::takes(&conv_out.tensor) {
         return cuda::norm::fold(conv_out, statistics, gamma, beta, gain);
     }
-    let padded = pad8(conv_out.channels);
+    let Folded { scale, shift } = Folded::new(statistics, gamma, beta, gain)?;
+    let channels = gamma.elem_count();
     let (batch_mean, variance) = (host::<f64>(&statistics.mean)?, host::<f64>(&statistics.variance)?);
-    let (gamma, beta) = (host::<f32>(gamma)?, host::<f32>(beta)?);
-    let (mut scale, mut shift) = (vec![0f32; padded], vec![0f32; padded]);
-    let (mut mean, mut inverse_std) = (vec![0f64; padded], vec![0f64; padded]);
-    for c in 0..conv_out.channels {
+    let (mut mean, mut inverse_std) = (vec![0f64; scale.len()], vec![0f64; scale.len()]);
+    for c in 0..channels {
         mean[c] = batch_mean[c];
-        inverse_std[c] = 1.0 / (variance[c] + NORM_EPSILON).sqrt();
-        let factor = f64::from(gamma[c]) * gain * inverse_std[c];
-        scale[c] = factor as f32;
-        shift[c] = (f64::from(beta[c]) - mean[c] * factor) as f32;
+        inverse_std[c] = inverse_of(variance[c]);
     }
     let (scale, shift, mean, inverse_std) = (vector(scale)?, vector(shift)?, vector(mean)?, vector(inverse_std)?);
     Ok(Normed { conv_out, scale, shift, mean, inverse_std })
+}
+
+fn inverse_of(variance: f64) -> f64 {
+    1.0 / (variance + NORM_EPSILON).sqrt()
+}
+
+/// The scale and shift of [`fold`] in host memory.
+pub struct Folded {
+    /// `[pad8(C)]`, 0 in the padding.
+    pub scale: Vec<f32>,
+    /// `[pad8(C)]`, 0 in the padding.
+    pub shift: Vec<f32>,
+}
+
+impl Folded {
+    /// For kernels.
+    pub fn view(&self) -> cpu::lif::Folded<'_> {
+        cpu::lif::Folded { scale: &self.scale, shift: &self.shift }
+    }
+
+    /// Of statistics and parameters in host memory.
+    pub fn new(statistics: &Statistics, gamma: &Tensor, beta: &Tensor, gain: f64) -> Result<Self> {
+        let (mean, variance) = (host::<f64>(&statistics.mean)?, host::<f64>(&statistics.variance)?);
+        let (gamma, beta) = (host::<f32>(gamma)?, host::<f32>(beta)?);
+        let (mut scale, mut shift) = (vec![0f32; mean.len()], vec![0f32; mean.len()]);
+        for c in 0..gamma.len() {
+            let factor = f64::from(gamma[c]) * gain * inverse_of(variance[c]);
+            scale[c] = factor as f32;
+            shift[c] = (f64::from(beta[c]) - mean[c] * factor) as f32;
+        }
+        Ok(Self { scale, shift })
+    }
 }
 
 /// What [`backward`] gives.

@@ -2,7 +2,7 @@
 
 use super::dump::{Dump, surrogate_named};
 use super::{Check, absolute, relative};
-use crate::ops::cpu::lif::{self, Branch, LifShape, Shortcut};
+use crate::ops::cpu::lif::{self, Branch, Folded, LifShape, Shortcut};
 use anyhow::{Result, ensure};
 use methods::lif::{Lif, Reset};
 use methods::surrogate::{Kernel, WithKernel};
@@ -84,7 +84,7 @@ pub fn lif(dump: &Dump) -> Result<Vec<Check>> {
         detach_reset,
     };
     let map = lay_out(current);
-    let main = Branch { map: &map, scale: &[1.0; 8], shift: &[0.0; 8] };
+    let main = Branch { map: &map, norm: Folded { scale: &[1.0; 8], shift: &[0.0; 8] } };
     let bits = lif::forward(&kernel_shape(false), &main, &Shortcut::None);
     let kernel_spikes = (0..steps * neurons).map(|i| {
         let (t, n) = (i / neurons, i % neurons);

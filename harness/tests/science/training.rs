@@ -291,6 +291,22 @@ fn the_finite_difference_gradient_has_the_bits_of_the_plain_loop() {
 }
 
 #[test]
+fn an_evaluation_has_the_bits_of_a_pass_that_keeps_its_maps() {
+    for architecture in ["resnet18", "resnet18-plain"] {
+        let (network, input, _) = probe_network(8, architecture);
+        let pass = |keep_tape| {
+            let pass = Pass { time_steps: 3, statistics: Statistics::Running, keep_tape, count_synops: true };
+            let output = network.forward_packed(&input, input.images(), &pass, &network.shared()).unwrap();
+            assert_eq!(output.tape.is_empty(), !keep_tape);
+            (output.host_logits().unwrap(), output.activity().unwrap())
+        };
+        let (logits, activity) = pass(false);
+        assert!(activity[..3].iter().all(|layer| layer.spikes > 0 && layer.synops > 0.0), "{activity:?}");
+        assert_eq!((logits, activity), pass(true), "{architecture}");
+    }
+}
+
+#[test]
 fn the_candidate_with_the_highest_cosine_is_chosen_and_running_statistics_stay() {
     let (network, input, labels) = probe_network(4, "resnet18-plain");
     let before = network.running.clone();

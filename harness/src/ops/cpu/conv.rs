@@ -14,6 +14,7 @@ mod table_weight;
 mod winograd;
 
 use super::super::{ConvShape, Input, pad8};
+use super::lif::{Extra, Folded, LifShape, Shortcut, WithExtra, with_extra};
 use super::parallel::{Aligned, Shared, written};
 use super::{pool, simd};
 use std::sync::OnceLock;
@@ -86,6 +87,10 @@ impl Packed {
     pub fn keeping() -> Self {
         Self { keep: true, ..Self::default() }
     }
+
+    fn tables(&self, s: &ConvShape, whole: &exact::Whole) -> &[f32] {
+        made::<Aligned>(&self.tables, || table::pack(s, &whole.weight))
+    }
 }
 
 /// The cell's value, made by `make` if there is none.
@@ -123,18 +128,17 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
     };
     let Input::Spikes(spikes) = x else { return dense() };
     let count = pool::count_spikes(spikes);
-    let density = share(s, count);
-    let path = path(s, density);
-    tracing::trace!(shape = ?s, density, ?path, "spiking convolution");
+    let path = logged_path(s, count);
     if path == Path::Dense {
         return dense();
     }
     let whole = made(&packed.whole, || exact::whole(s, weight));
-    let sum = |scale, out| match path {
+    let sum = |scale, target| match path {
         Path::Tables => {
-            table::forward(s, spikes, made::<Aligned>(&packed.tables, || table::pack(s, &whole.weight)), scale, out)
+            let map = table::Map { target, channels: out_channels(s), scale };
+            table::forward(s, spikes, packed.tables(s, whole), map);
         }
-        _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, out),
+        _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, target),
     };
     match packed.before.get() {
         Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * count as f64 => {
@@ -148,6 +152,61 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
             let _ = packed.before.set(change::Before { spikes: spikes.to_vec(), sums });
         }
         _ => sum(Some(&whole.scale), out),
+    }
+}
+
+fn logged_path(s: &ConvShape, spikes: u64) -> Path {
+    let density = share(s, spikes);
+    let path = path(s, density);
+    tracing::trace!(shape = ?s, density, ?path, "spiking convolution");
+    path
+}
+
+/// [`forward_packed`] of spikes and the neurons behind it at once, without the map in between; `norm` comes before the
+/// shortcut. The same spikes. `None` where a kernel other than the tables' is faster, or T is too large for it.
+pub fn fire(
+    s: &ConvShape,
+    spikes: &[u8],
+    (weight, packed): (&[f32], &Packed),
+    l: &LifShape,
+    norm: Folded<'_>,
+    shortcut: &Shortcut<'_>,
+) -> Option<Vec<u8>> {
+    check(s, Some(&Input::Spikes(spikes)), weight.len(), s.out_len());
+    l.check(&norm, shortcut);
+    assert!(
+        l.channels == out_channels(s) && l.len() == s.out_len() && s.images.is_multiple_of(l.time_steps),
+        "a neuron for each output: {s:?}, {l:?}"
+    );
+    if !table::fit(s, l.time_steps) || logged_path(s, pool::count_spikes(spikes)) != Path::Tables {
+        return None;
+    }
+    let whole = made(&packed.whole, || exact::whole(s, weight));
+    let weight = packed.tables(s, whole);
+    // SAFETY: the groups are all positions at all time steps, and the blocks all channels.
+    let out = unsafe {
+        written(l.len() / 8, |out| {
+            with_extra(shortcut, Firing { s, spikes, weight, scale: &whole.scale, l, norm, out })
+        })
+    };
+    Some(out)
+}
+
+struct Firing<'a> {
+    s: &'a ConvShape,
+    spikes: &'a [u8],
+    weight: &'a [f32],
+    scale: &'a [f32],
+    l: &'a LifShape,
+    norm: Folded<'a>,
+    out: Shared<u8>,
+}
+
+impl WithExtra for Firing<'_> {
+    type Output = ();
+    fn call<X: Extra>(self, extra: X) {
+        let Self { s, spikes, weight, scale, l, norm, out } = self;
+        table::forward(s, spikes, weight, table::Fire { l: *l, scale, norm, extra, spikes: out });
     }
 }
 

@@ -7,18 +7,26 @@ mod relu;
 
 pub use super::super::Reset;
 pub use backward::backward;
+pub(super) use current::{Extra, Neuron, WithExtra, affine, with_extra};
 pub use forward::forward;
 pub use relu::{relu_backward, relu_forward};
 
-/// A map with its batch norm folded: `scale[c]·map + shift[c]`.
+/// A batch norm as an affine function: `scale[c]·x + shift[c]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Branch<'a> {
-    /// Channel-last rows.
-    pub map: &'a [f32],
+pub struct Folded<'a> {
     /// One a padded channel; 0 in the padding.
     pub scale: &'a [f32],
     /// One a padded channel; 0 in the padding.
     pub shift: &'a [f32],
+}
+
+/// A map with its batch norm.
+#[derive(Clone, Copy, Debug)]
+pub struct Branch<'a> {
+    /// Channel-last rows.
+    pub map: &'a [f32],
+    /// What the norm makes of its values.
+    pub norm: Folded<'a>,
 }
 
 /// What is added to the main branch's current.
@@ -55,7 +63,7 @@ pub struct LifShape {
 
 impl LifShape {
     /// Floats of a map with all time steps.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.time_steps * self.positions * self.channels
     }
 
@@ -65,10 +73,15 @@ impl LifShape {
         (each, self.positions.div_ceil(each))
     }
 
-    /// Panics unless the branches have this shape; returns whether the current is the same at every t.
-    fn check(&self, main: &Branch, shortcut: &Shortcut) -> bool {
+    /// Panics unless the norm and the shortcut have this shape.
+    pub(super) fn check(&self, norm: &Folded, shortcut: &Shortcut) {
         assert!(self.channels > 0 && self.channels.is_multiple_of(8), "channels are padded to 8: {self:?}");
-        check(main, shortcut, self.channels, self.len());
+        check(norm, shortcut, self.channels, self.len());
+    }
+
+    /// The same of the main branch too; returns whether the current is the same at every t.
+    fn check_main(&self, main: &Branch, shortcut: &Shortcut) -> bool {
+        self.check(&main.norm, shortcut);
         let broadcast = main.map.len() != self.len();
         assert!(
             !broadcast || main.map.len() == self.positions * self.channels,
@@ -79,16 +92,15 @@ impl LifShape {
 }
 
 /// Panics unless coefficients have `channels` elements and the shortcut `len` values.
-fn check(main: &Branch, shortcut: &Shortcut, channels: usize, len: usize) {
-    let branch =
-        |b: &Branch| assert!(b.scale.len() == channels && b.shift.len() == channels, "{channels} coefficients");
-    branch(main);
+fn check(main: &Folded, shortcut: &Shortcut, channels: usize, len: usize) {
+    let norm = |n: &Folded| assert!(n.scale.len() == channels && n.shift.len() == channels, "{channels} coefficients");
+    norm(main);
     let values = match shortcut {
         Shortcut::None => len,
         Shortcut::Spikes(spikes) => spikes.len() * 8,
         Shortcut::Map(map) => map.len(),
         Shortcut::Branch(b) => {
-            branch(b);
+            norm(&b.norm);
             b.map.len()
         }
     };

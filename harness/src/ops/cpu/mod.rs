@@ -9,6 +9,7 @@
 // Registers are arrays indexed by unrolled loops, several at a time.
 #![allow(clippy::needless_range_loop)]
 
+mod byte;
 pub mod conv;
 pub mod lif;
 pub mod norm;

@@ -1,5 +1,6 @@
 //! Vector code written once, instantiated for AVX-512, AVX2+FMA and any machine.
 
+use super::byte::{FLOATS, PLACES};
 use crate::exit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -61,50 +62,6 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` is readable for `LANES / 8` bytes.
     unsafe fn load_bits(from: *const u8) -> Self::V;
-}
-
-/// For each byte the places of its set bits, in order; then zeros.
-pub(super) static PLACES: [[u16; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut k, mut n) = (0, 0);
-        while k < 8 {
-            if (byte >> k) & 1 == 1 {
-                table[byte][n] = k as u16;
-                n += 1;
-            }
-            k += 1;
-        }
-        byte += 1;
-    }
-    table
-};
-
-/// No row of it crosses a cache line.
-#[repr(align(32))]
-pub(super) struct Floats([[f32; 8]; 256]);
-
-/// For each byte its bits as floats.
-pub(super) static FLOATS: Floats = {
-    let mut table = [[0.0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut k = 0;
-        while k < 8 {
-            table[byte][k] = ((byte >> k) & 1) as f32;
-            k += 1;
-        }
-        byte += 1;
-    }
-    Floats(table)
-};
-
-impl Floats {
-    #[inline(always)]
-    pub(super) fn of(&self, byte: u8) -> &[f32; 8] {
-        &self.0[usize::from(byte)]
-    }
 }
 
 /// Plain Rust, 8 lanes.
@@ -193,6 +150,7 @@ impl Simd for Portable {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::byte::{FLOATS, PLACES_OF_BYTES};
     use super::Simd;
     use std::arch::x86_64::*;
 
@@ -240,7 +198,7 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {
                     unsafe {
-                        let order = _mm_loadu_si128(BYTES[usize::from(byte)].as_ptr().cast());
+                        let order = _mm_loadu_si128(PLACES_OF_BYTES[usize::from(byte)].as_ptr().cast());
                         _mm_storeu_si128(to.cast(), _mm_shuffle_epi8(_mm_loadu_si128(from.cast()), order));
                     }
                 }
@@ -248,21 +206,6 @@ mod x86 {
             }
         };
     }
-    /// [`super::PLACES`] as those of the two bytes of each u16, for a shuffle.
-    static BYTES: [[u8; 16]; 256] = {
-        let mut table = [[0; 16]; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let mut n = 0;
-            while n < 8 {
-                table[byte][2 * n] = 2 * super::PLACES[byte][n] as u8;
-                table[byte][2 * n + 1] = table[byte][2 * n] + 1;
-                n += 1;
-            }
-            byte += 1;
-        }
-        table
-    };
 
     x86_simd!(Avx2, __m256, 8, 16, _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps
         _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps, {
@@ -292,7 +235,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_bits(from: *const u8) -> __m256 {
-            unsafe { _mm256_loadu_ps(super::FLOATS.of(*from).as_ptr()) }
+            unsafe { _mm256_loadu_ps(FLOATS.of(*from).as_ptr()) }
         }
     });
     x86_simd!(Avx512, __m512, 16, 32, _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps
@@ -363,6 +306,31 @@ pub(super) fn run<K: Kernel>(kernel: K, lanes_divide: usize) -> K::Output {
         _ => unsafe { kernel.run::<Portable>() },
     }
 }
+
+macro_rules! pin {
+    ($name:ident, $doc:expr, $($t:tt)*) => {
+        #[doc = $doc]
+        #[inline(always)]
+        // It is only kept in a register.
+        #[allow(clippy::pointers_in_nomem_asm_block)]
+        pub(super) fn $name(mut value: $($t)*) -> $($t)* {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            // SAFETY: no instruction.
+            unsafe {
+                std::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = &mut value;
+            value
+        }
+    };
+}
+pin!(pin_word, "The word. A rotation of it stays one, where the compiler would make a move and a shift of it.", u64);
+pin!(
+    pin_row,
+    "The pointer. Its sum is taken once, where the compiler would have every load from it add up.",
+    *const u8
+);
 
 /// Asks for the cache lines of `len` floats from `p` on, wherever that points.
 #[inline(always)]

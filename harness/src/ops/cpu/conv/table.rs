@@ -2,16 +2,19 @@
 //! addition and no branch, whatever they hold. It beats lists except where a layer fires little.
 
 mod plan;
+mod sink;
 #[cfg(test)]
 mod tests;
 
 use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
+use super::super::parallel::{Aligned, map_tiles, scratch, tiles};
 use super::super::simd::{self, Kernel, Simd};
 use super::{blocks, out_channels, pack};
-use plan::{Pass, Plan};
+use plan::{Pass, Plan, Run};
+use sink::{Sink, Take};
 
-pub(super) use plan::cycles;
+pub(super) use plan::{cycles, fit};
+pub(super) use sink::{Fire, Map};
 
 /// Widest block of output channels: a row of a table is a cache line.
 pub(super) const WIDEST: usize = 16;
@@ -19,36 +22,38 @@ pub(super) const WIDEST: usize = 16;
 const TABLES: usize = 9;
 /// Floats between two tables, so that their equal rows do not compete for a set of the cache.
 const GAP: usize = 23 * 16;
-/// Pixels of the map that are asked for ahead of their turn.
-const AHEAD: usize = 32;
 
-/// The sums of bit-packed spikes over a weight from [`pack()`], each times its channel's `scale` where that is given.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
+/// The sums of bit-packed spikes over a weight from [`pack()`] to `sink`, for all images of one of its time steps and then
+/// of the next.
+pub(super) fn forward<K: Sink>(s: &ConvShape, spikes: &[u8], packed: &[f32], sink: K) {
     let blocks = blocks(out_channels(s), WIDEST);
     let out_pixels = s.out_height() * s.out_width();
-    let (images, groups) = plan::groups(s);
-    let plan = Plan::new(s);
-    let window = s.kernel * s.kernel * pad8(s.c_in);
-    let group = |g: usize| (g * images).min(s.images)..s.images.min((g + 1) * images);
-    let sources = map_tiles(groups, spikes.len(), |g| plan.source(spikes, group(g)));
+    let steps = sink.time_steps();
+    let (images, groups) = plan::groups(s, steps);
+    let plan = Plan::new(s, steps * images);
+    let (image, window) = (s.height * s.width * pad8(s.c_in) / 8, s.kernel * s.kernel * pad8(s.c_in));
+    let group = |g: usize| (g * images).min(s.images / steps)..(s.images / steps).min((g + 1) * images);
+    let sources = map_tiles(groups, spikes.len(), |g| plan.source(plan::gather(spikes, steps, image, group(g))));
     tiles(groups * blocks.len(), s.macs() / 4, |tile| {
         let (g, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
         let group = group(g);
+        let images = steps * group.len();
         let tables = table_floats(8, width) * TABLES;
         // A pass alone has one row of zeros for sums so far.
-        let sums = if plan.passes.len() == 1 { width } else { group.len() * out_pixels * width };
+        let sums = if plan.passes.len() == 1 { width } else { images * out_pixels * width };
         scratch(tables + sums, |memory| {
             let (tables, sums) = memory.split_at_mut(tables);
             let lookup = Lookup {
                 source: &sources[g],
                 plan: &plan,
-                images: group.len(),
+                images,
                 weight: &packed[start * window..][..window * width],
                 tables: tables.as_mut_ptr(),
                 sums,
-                scale: scale.map(|scale| &scale[start..start + width]),
-                target: target.at(group.start * out_pixels * out_channels(s) + start),
-                stride: out_channels(s),
+                sink,
+                pixels: out_pixels,
+                first: group.start * out_pixels,
+                channel: start,
                 width,
             };
             simd::run(lookup, width);
@@ -67,22 +72,25 @@ pub(super) const fn table_floats(bits: usize, width: usize) -> usize {
 }
 
 /// All pixels of a group of images for one block of output channels.
-struct Lookup<'a> {
+struct Lookup<'a, K> {
     source: &'a [u8],
     plan: &'a Plan<'a>,
+    /// All time steps'.
     images: usize,
     weight: &'a [f32],
     tables: *mut f32,
     /// `[pixel][width]`, of one pixel if there is one pass.
     sums: &'a mut [f32],
-    scale: Option<&'a [f32]>,
-    target: *mut f32,
-    /// Floats of a pixel of the target.
-    stride: usize,
+    sink: K,
+    /// Of an image.
+    pixels: usize,
+    /// Pixels of a time step before those of the group.
+    first: usize,
+    channel: usize,
     width: usize,
 }
 
-impl Kernel for Lookup<'_> {
+impl<K: Sink> Kernel for Lookup<'_, K> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -96,7 +104,7 @@ impl Kernel for Lookup<'_> {
     }
 }
 
-impl Lookup<'_> {
+impl<K: Sink> Lookup<'_, K> {
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(mut self) {
         self.sums.fill(0.0);
@@ -120,7 +128,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// Adds up `BYTES` bytes on each of `LINES` lines; the `last` pass writes to the map.
+    /// Adds up `BYTES` bytes on each of `LINES` lines; the `last` pass hands on the sums.
     #[inline(always)]
     unsafe fn pass<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
         &mut self,
@@ -129,36 +137,58 @@ impl Lookup<'_> {
     ) {
         let width = N * S::LANES;
         let rows = &self.weight[pass.first * 8 * width..][..LINES * BYTES * 8 * width];
-        // SAFETY: `tables` has room for these, the plan keeps each pixel's bytes within the source, each byte is the number of
-        // a row, there is a row of `sums` for each pixel, and the tile owns its channels of the target's pixels.
+        let end = |run: &Run| {
+            (self.images - 1) * self.plan.image
+                + run.from
+                + (run.len - 1) * self.plan.step
+                + (LINES - 1) * self.plan.line
+                + 8
+        };
+        debug_assert!(BYTES == 0 || pass.runs.iter().all(|run| end(run) <= self.source.len()), "{:?}", pass.shape);
+        // SAFETY: `tables` has room for these, the source holds eight bytes from each pixel's first on, each byte is the number of
+        // a row, there is a row of `sums` for each pixel, and the tile owns its channels of the sink's pixels.
         unsafe {
             for (table, rows) in rows.chunks_exact(8 * width).enumerate() {
                 let table = self.tables.add(table * table_floats(8, width));
                 subsets::<S, N, 8>(rows.as_ptr(), table, |a, b| S::add_ints(a, b));
             }
-            let pixels = &pass.pixels[..pass.pixels.len() / self.plan.images * self.images];
-            let sums = self.sums.as_mut_ptr();
+            let (sums, source) = (self.sums.as_mut_ptr(), self.source.as_ptr());
+            let (plan, pixels) = (self.plan, self.pixels);
             if !last {
-                for &[from, pixel] in pixels {
-                    let to = sums.add(pixel as usize * width);
-                    let sum = self.sum::<S, N, LINES, BYTES>(from, to);
-                    for n in 0..N {
-                        S::store(to.add(n * S::LANES), sum[n]);
+                for image in 0..self.images {
+                    for run in &pass.runs {
+                        let mut from = source.add(image * plan.image + run.from);
+                        let mut to = sums.add((image * pixels + run.pixel) * width);
+                        for _ in 0..run.len {
+                            let sum = self.sum::<S, N, LINES, BYTES>(from, to);
+                            for n in 0..N {
+                                S::store(to.add(n * S::LANES), sum[n]);
+                            }
+                            (from, to) = (from.wrapping_add(plan.step), to.add(width));
+                        }
                     }
                 }
                 return;
             }
-            let step = if self.plan.passes.len() == 1 { 0 } else { width };
-            for &[from, pixel] in pixels {
-                let mut sum = self.sum::<S, N, LINES, BYTES>(from, sums.add(pixel as usize * step));
-                let to = self.target.add(pixel as usize * self.stride);
-                // The map is seldom in a cache.
-                simd::prefetch(to.wrapping_add(AHEAD * self.stride), width);
-                for n in 0..N {
-                    if let Some(scale) = self.scale {
-                        sum[n] = S::mul(S::from_ints(sum[n]), S::load(scale.as_ptr().add(n * S::LANES)));
+            let step = if plan.passes.len() == 1 { 0 } else { width };
+            let (sink, time_steps) = (self.sink.ready::<S, N>(self.channel), self.sink.time_steps());
+            let images = self.images / time_steps;
+            // From an image to the same one at the next time step.
+            let (image_bytes, image_sums) = (images * plan.image, images * pixels * step);
+            for image in 0..images {
+                for run in &pass.runs {
+                    let first = image * pixels + run.pixel;
+                    let (mut from, mut so_far) =
+                        (source.add(image * plan.image + run.from), sums.cast_const().add(first * step));
+                    for pixel in self.first + first..self.first + first + run.len {
+                        let mut state = [S::zero(); N];
+                        for t in 0..time_steps {
+                            let (from, so_far) =
+                                (from.wrapping_add(t * image_bytes), so_far.wrapping_add(t * image_sums));
+                            state = sink.take(state, t, pixel, self.sum::<S, N, LINES, BYTES>(from, so_far));
+                        }
+                        (from, so_far) = (from.wrapping_add(plan.step), so_far.wrapping_add(step));
                     }
-                    S::store(to.add(n * S::LANES), sum[n]);
                 }
             }
         }
@@ -168,10 +198,9 @@ impl Lookup<'_> {
     #[inline(always)]
     unsafe fn sum<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
         &self,
-        from: u32,
+        from: *const u8,
         so_far: *const f32,
     ) -> [S::V; N] {
-        let width = N * S::LANES;
         let mut sum = [unsafe { S::zero() }; N];
         // SAFETY: as in `pass`.
         unsafe {
@@ -179,10 +208,12 @@ impl Lookup<'_> {
                 sum[n] = S::load(so_far.add(n * S::LANES));
             }
             for line in 0..LINES {
-                let spikes = word::<BYTES>(self.source.as_ptr().add(from as usize + line * self.plan.line));
+                if BYTES == 0 {
+                    break;
+                }
+                let spikes = u64::from_le(from.add(line * self.plan.line).cast::<u64>().read_unaligned());
                 for k in 0..BYTES {
-                    let row = (spikes >> (8 * k)) as usize & 255;
-                    let row = self.tables.add((line * BYTES + k) * table_floats(8, width) + row * width);
+                    let row = self.row::<S, N>(line * BYTES + k, spikes, k);
                     for n in 0..N {
                         sum[n] = S::add_ints(sum[n], S::load(row.add(n * S::LANES)));
                     }
@@ -190,6 +221,22 @@ impl Lookup<'_> {
             }
         }
         sum
+    }
+
+    /// In the table of this index: the row of the word's byte `k`.
+    #[inline(always)]
+    unsafe fn row<S: Simd, const N: usize>(&self, table: usize, word: u64, k: usize) -> *const f32 {
+        let width = N * S::LANES;
+        // Times a row's bytes.
+        let shift = (4 * width).trailing_zeros();
+        let bytes = simd::pin_word(word.rotate_right(8 * k as u32 + 64 - shift)) & (255 << shift);
+        // SAFETY: as in `pass`.
+        unsafe {
+            let row = self.tables.cast_const().cast::<u8>().add(bytes as usize);
+            // A single load from it needs no sum.
+            let row = if N > 1 { simd::pin_row(row) } else { row };
+            row.cast::<f32>().add(table * table_floats(8, width))
+        }
     }
 }
 
@@ -225,24 +272,6 @@ pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
                     S::store(table.add((8 * high + subset) * width), add(base, low[subset]));
                 }
             }
-        }
-    }
-}
-
-/// `BYTES` bytes (at most 8) as a number, none beyond them read.
-#[inline(always)]
-unsafe fn word<const BYTES: usize>(from: *const u8) -> u64 {
-    // SAFETY: the caller's; two numbers that overlap agree there.
-    unsafe {
-        match BYTES {
-            8 => u64::from_le(from.cast::<u64>().read_unaligned()),
-            4..=7 => {
-                let (low, high) = (from.cast::<u32>(), from.add(BYTES - 4).cast::<u32>());
-                let high = u64::from(u32::from_le(high.read_unaligned())) << (8 * (BYTES - 4));
-                u64::from(u32::from_le(low.read_unaligned())) | high
-            }
-            0 => 0,
-            _ => (0..BYTES).fold(0, |word, k| word | u64::from(*from.add(k)) << (8 * k)),
         }
     }
 }

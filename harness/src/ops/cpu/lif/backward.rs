@@ -22,7 +22,7 @@ pub fn backward(
     surrogate: &Surrogate,
 ) -> ChannelSums {
     assert_eq!(grad.len(), l.len(), "a gradient for each neuron and time step: {l:?}");
-    let broadcast = l.check(main, shortcut);
+    let broadcast = l.check_main(main, shortcut);
     surrogate.with_kernel(Backward { l, main, broadcast, shortcut, grad })
 }
 

@@ -1,14 +1,14 @@
 //! The current of a vector of neurons, compiled once for each kind of shortcut.
 
 use super::super::simd::Simd;
-use super::{Branch, LifShape, Reset, Shortcut};
+use super::{Branch, Folded, LifShape, Reset, Shortcut};
 
 /// A kind of shortcut. `at` is an offset in the map, `c` the channel.
 ///
 /// # Safety
 /// Every method: as [`Simd`]; and `at + LANES` lies in the map, `c + LANES` in the coefficients, which [`super::check`]
 /// has seen to be as long as the main branch's.
-pub(super) trait Extra: Copy + Send + Sync {
+pub(in super::super) trait Extra: Copy + Send + Sync {
     /// Whether [`Extra::value`] is wanted for the sums.
     const SUMMED: bool = false;
     /// Adds the shortcut's values to the current.
@@ -63,22 +63,39 @@ impl Extra for Branch<'_> {
 }
 
 impl Branch<'_> {
-    /// `scale·map + shift`, never fused: the same spikes on every machine.
+    /// The map's values after the norm.
     ///
     /// # Safety
     /// As [`Extra`]'s.
     #[inline(always)]
     pub(super) unsafe fn scaled<S: Simd>(&self, at: usize, c: usize) -> S::V {
-        unsafe {
-            let (x, scale) = (S::load(self.map.as_ptr().add(at)), S::load(self.scale.as_ptr().add(c)));
-            S::add(S::mul(scale, x), S::load(self.shift.as_ptr().add(c)))
-        }
+        unsafe { self.norm.of::<S>(S::load(self.map.as_ptr().add(at)), c) }
     }
+}
+
+impl Folded<'_> {
+    /// The values `x` of channels `c` on after the norm.
+    ///
+    /// # Safety
+    /// As [`Extra`]'s.
+    #[inline(always)]
+    unsafe fn of<S: Simd>(&self, x: S::V, c: usize) -> S::V {
+        unsafe { affine::<S>(x, S::load(self.scale.as_ptr().add(c)), S::load(self.shift.as_ptr().add(c))) }
+    }
+}
+
+/// `scale·x + shift`, never fused: the same spikes on every machine.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(in super::super) unsafe fn affine<S: Simd>(x: S::V, scale: S::V, shift: S::V) -> S::V {
+    unsafe { S::add(S::mul(scale, x), shift) }
 }
 
 /// The neuron's constants as vectors.
 #[derive(Clone, Copy)]
-pub(super) struct Neuron<S: Simd> {
+pub(in super::super) struct Neuron<S: Simd> {
     pub tau: S::V,
     pub v_th: S::V,
     pub zero: S::V,
@@ -89,7 +106,7 @@ impl<S: Simd> Neuron<S> {
     /// # Safety
     /// As [`Simd`] (here and below).
     #[inline(always)]
-    pub(super) unsafe fn new(l: &LifShape) -> Self {
+    pub(in super::super) unsafe fn new(l: &LifShape) -> Self {
         let hard = l.reset == Reset::Hard;
         unsafe { Self { tau: S::splat(l.tau), v_th: S::splat(l.v_th), zero: S::zero(), hard } }
     }
@@ -98,6 +115,25 @@ impl<S: Simd> Neuron<S> {
     #[inline(always)]
     pub(super) unsafe fn charge(&self, u: S::V, current: S::V) -> S::V {
         unsafe { S::add(S::mul(self.tau, u), current) }
+    }
+
+    /// One time step: writes the spikes, returns `tau·u` of the membrane after them. `decayed`: that of the step before. The
+    /// bits of [`Neuron::charge`] and [`Neuron::discharge`], which a backward pass takes.
+    ///
+    /// # Safety
+    /// As [`Simd`]'s; `spikes` is writable for `LANES / 8` bytes.
+    #[inline(always)]
+    pub(in super::super) unsafe fn step(&self, decayed: S::V, current: S::V, spikes: *mut u8) -> S::V {
+        unsafe {
+            let u = S::add(decayed, current);
+            S::store_bits(spikes, u, self.v_th);
+            if self.hard {
+                // Decayed while it is compared: from step to step there is nothing shorter.
+                S::at_least(u, self.v_th, self.zero, S::mul(self.tau, u))
+            } else {
+                S::mul(self.tau, self.discharge(u))
+            }
+        }
     }
 
     /// The membrane after the reset of those that fire.
@@ -111,13 +147,13 @@ impl<S: Simd> Neuron<S> {
 }
 
 /// A function to compile for each kind of shortcut.
-pub(super) trait WithExtra {
+pub(in super::super) trait WithExtra {
     type Output;
     fn call<X: Extra>(self, extra: X) -> Self::Output;
 }
 
 /// Calls `f` with the concrete shortcut.
-pub(super) fn with_extra<F: WithExtra>(shortcut: &Shortcut, f: F) -> F::Output {
+pub(in super::super) fn with_extra<F: WithExtra>(shortcut: &Shortcut, f: F) -> F::Output {
     match *shortcut {
         Shortcut::None => f.call(()),
         Shortcut::Spikes(spikes) => f.call(Spikes(spikes)),

@@ -9,7 +9,7 @@ use std::ops::Range;
 /// # Panics
 /// If a slice does not fit the shape.
 pub fn forward(l: &LifShape, main: &Branch, shortcut: &Shortcut) -> Vec<u8> {
-    let broadcast = l.check(main, shortcut);
+    let broadcast = l.check_main(main, shortcut);
     // SAFETY: the tiles are all positions, and each writes the spikes of its own at every time step.
     unsafe { written(l.len() / 8, |spikes| with_extra(shortcut, Forward { l, main, broadcast, spikes })) }
 }
@@ -58,14 +58,12 @@ impl<X: Extra> Kernel for Tile<'_, X> {
             for position in self.positions.clone() {
                 for c in (0..l.channels).step_by(S::LANES) {
                     let start = position * l.channels + c;
-                    let (mut u, mut at) = (neuron.zero, start);
+                    let (mut decayed, mut at) = (neuron.zero, start);
                     for _ in 0..l.time_steps {
                         let from = if self.broadcast { start } else { at };
                         simd::prefetch(self.main.map.as_ptr().wrapping_add(from + AHEAD), S::LANES);
                         let current = self.main.scaled::<S>(from, c);
-                        u = neuron.charge(u, self.extra.add::<S>(at, c, current));
-                        S::store_bits(self.spikes.at(at / 8), u, neuron.v_th);
-                        u = neuron.discharge(u);
+                        decayed = neuron.step(decayed, self.extra.add::<S>(at, c, current), self.spikes.at(at / 8));
                         at += plane;
                     }
                 }

@@ -12,7 +12,7 @@ use super::{Branch, ChannelSums, Shortcut, check};
 /// # Panics
 /// If a slice does not fit the others.
 pub fn relu_forward(main: &Branch, shortcut: &Shortcut, channels: usize, out: &mut [f32]) {
-    check(main, shortcut, channels, main.map.len());
+    check(&main.norm, shortcut, channels, main.map.len());
     assert_eq!(out.len(), main.map.len(), "the output has the main map's shape");
     with_extra(shortcut, Forward { main, channels, out });
 }
@@ -28,7 +28,7 @@ pub fn relu_backward(
     grad_out: &[f32],
     grad_current: &mut [f32],
 ) -> ChannelSums {
-    check(main, shortcut, channels, main.map.len());
+    check(&main.norm, shortcut, channels, main.map.len());
     let len = main.map.len();
     assert!(grad_out.len() == len && grad_current.len() == len, "the gradients have the main map's shape");
     with_extra(shortcut, Backward { main, channels, grad_out, grad_current })

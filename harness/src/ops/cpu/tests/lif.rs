@@ -1,5 +1,5 @@
 use super::super::Level;
-use super::super::lif::{self, Branch, LifShape, Reset, Shortcut};
+use super::super::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
 use super::reference::{any_path, close, limited_path, map, normals, same_on_any_threads, spikes};
 use methods::surrogate::{Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle};
 use safetensors::SafeTensors;
@@ -29,7 +29,7 @@ impl Owned {
         }
     }
     fn branch(&self) -> Branch<'_> {
-        Branch { map: &self.map, scale: &self.scale, shift: &self.shift }
+        Branch { map: &self.map, norm: Folded { scale: &self.scale, shift: &self.shift } }
     }
     /// The current in f32 as the kernel rounds it, so that no spike differs by rounding.
     fn current(&self, i: usize) -> f32 {

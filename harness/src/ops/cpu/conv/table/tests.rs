@@ -1,7 +1,8 @@
+use super::super::super::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
 use super::super::super::parallel::Shared;
 use super::super::super::simd::{Level, level};
-use super::super::super::tests::reference::{self, any_path, limited_path, normals, spikes};
-use super::super::{ConvShape, event, exact};
+use super::super::super::tests::reference::{self, any_path, limited_path, map, normals, spikes};
+use super::super::{ConvShape, Input, Packed, Path, event, exact, fire, forward_packed, out_channels, path};
 use proptest::prelude::*;
 
 /// Every way to cut the window: one byte of channels and more, 64 channels, more, with a rest of them.
@@ -21,13 +22,83 @@ fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
         out.iter().map(|x| x.to_bits()).collect()
     };
     [
-        sums(&|out| super::forward(s, &spikes, &super::pack(s, &whole.weight), Some(&whole.scale), out)),
+        sums(&|target| {
+            let map = super::Map { target, channels: out_channels(s), scale: Some(&whole.scale) };
+            super::forward(s, &spikes, &super::pack(s, &whole.weight), map);
+        }),
         sums(&|out| event::forward(s, &spikes, &event::pack(s, &whole.weight), Some(&whole.scale), out)),
     ]
 }
 
+/// A layer of neurons behind a convolution, and what meets them.
+struct Layer {
+    s: ConvShape,
+    l: LifShape,
+    spikes: Vec<u8>,
+    weight: Vec<f32>,
+    coefficients: [Vec<f32>; 4],
+    side: Vec<f32>,
+    side_spikes: Vec<u8>,
+}
+
+impl Layer {
+    /// `s.images` images at each of the time steps.
+    fn new(mut s: ConvShape, time_steps: usize, reset: Reset, density: f64) -> Self {
+        let (positions, channels) = (s.images * s.out_height() * s.out_width(), out_channels(&s));
+        s.images *= time_steps;
+        let l = LifShape { time_steps, positions, channels, tau: 0.3, v_th: 0.7, reset, detach_reset: false };
+        let coefficients = |seed| map(seed, 1, s.c_out);
+        Self {
+            s,
+            l,
+            spikes: spikes(2, s.images * s.height * s.width, s.c_in, density).1,
+            weight: normals(1, s.weight_len()),
+            coefficients: [coefficients(3), coefficients(4), coefficients(5), coefficients(6)],
+            side: map(7, time_steps * positions, s.c_out),
+            side_spikes: spikes(8, time_steps * positions, s.c_out, 0.3).1,
+        }
+    }
+
+    fn shortcut(&self, kind: usize) -> Shortcut<'_> {
+        let [_, _, scale, shift] = &self.coefficients;
+        match kind {
+            0 => Shortcut::None,
+            1 => Shortcut::Spikes(&self.side_spikes),
+            2 => Shortcut::Map(&self.side),
+            _ => Shortcut::Branch(Branch { map: &self.side, norm: Folded { scale, shift } }),
+        }
+    }
+
+    fn norm(&self) -> Folded<'_> {
+        Folded { scale: &self.coefficients[0], shift: &self.coefficients[1] }
+    }
+
+    fn at_once(&self, kind: usize) -> Option<Vec<u8>> {
+        fire(&self.s, &self.spikes, (&self.weight, &Packed::default()), &self.l, self.norm(), &self.shortcut(kind))
+    }
+
+    fn by_a_map(&self, kind: usize) -> Vec<u8> {
+        let map = forward_packed(&self.s, Input::Spikes(&self.spikes), &self.weight, &Packed::default());
+        lif::forward(&self.l, &Branch { map: &map, norm: self.norm() }, &self.shortcut(kind))
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn neurons_fire_at_once_as_they_do_by_a_map(
+        s in shapes(),
+        (time_steps, kind, hard) in (1..6usize, 0..4usize, any::<bool>()),
+        density in prop_oneof![Just(1.0), 0.1..1.0],
+    ) {
+        let _path = any_path();
+        let layer = Layer::new(s, time_steps, if hard { Reset::Hard } else { Reset::Soft }, density);
+        // Some shapes are faster by lists or densely.
+        if let Some(spikes) = layer.at_once(kind) {
+            prop_assert_eq!(spikes, layer.by_a_map(kind));
+        }
+    }
 
     #[test]
     fn tables_and_lists_have_the_same_sums(
@@ -60,4 +131,37 @@ fn groups_of_images_and_narrower_instructions_change_nothing() {
             assert_eq!(tables, lists, "{s:?}, {:?}", level());
         }
     }
+}
+
+#[test]
+fn neurons_fire_at_once_in_groups_that_are_not_equal_by_any_instructions() {
+    let shape = |side, channels, images, stride| ConvShape {
+        images,
+        height: side,
+        width: side,
+        c_in: channels,
+        c_out: channels,
+        kernel: 3,
+        stride,
+        padding: 1,
+    };
+    for s in [shape(32, 8, 3, 1), shape(16, 24, 9, 1), shape(16, 64, 5, 2), shape(8, 136, 23, 1)] {
+        for limit in [Level::Portable, Level::Avx2, Level::Avx512] {
+            let _path = limited_path(limit);
+            for (kind, reset) in [(0, Reset::Hard), (1, Reset::Hard), (2, Reset::Soft), (3, Reset::Soft)] {
+                let layer = Layer::new(s, 4, reset, 0.3);
+                assert_eq!(path(&layer.s, 0.3), Path::Tables, "{s:?}");
+                assert_eq!(layer.at_once(kind), Some(layer.by_a_map(kind)), "{s:?}, {:?}, {kind}", level());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_map_comes_first_where_tables_are_slower_or_t_is_too_large() {
+    let _path = any_path();
+    let s = ConvShape { images: 1, height: 32, width: 32, c_in: 64, c_out: 64, kernel: 3, stride: 1, padding: 1 };
+    assert!(Layer::new(s, 8, Reset::Hard, 0.2).at_once(0).is_some());
+    assert!(Layer::new(s, 9, Reset::Hard, 0.2).at_once(0).is_none());
+    assert!(Layer::new(s, 8, Reset::Hard, 0.001).at_once(0).is_none());
 }

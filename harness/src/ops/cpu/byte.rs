@@ -1,0 +1,61 @@
+//! What a byte of spikes stands for, in tables.
+
+/// For each byte the places of its set bits, in order; then zeros.
+pub(super) static PLACES: [[u16; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut k, mut n) = (0, 0);
+        while k < 8 {
+            if (byte >> k) & 1 == 1 {
+                table[byte][n] = k as u16;
+                n += 1;
+            }
+            k += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// No row of it crosses a cache line.
+#[repr(align(32))]
+pub(super) struct Floats([[f32; 8]; 256]);
+
+/// For each byte its bits as floats.
+pub(super) static FLOATS: Floats = {
+    let mut table = [[0.0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut k = 0;
+        while k < 8 {
+            table[byte][k] = ((byte >> k) & 1) as f32;
+            k += 1;
+        }
+        byte += 1;
+    }
+    Floats(table)
+};
+
+impl Floats {
+    #[inline(always)]
+    pub(super) fn of(&self, byte: u8) -> &[f32; 8] {
+        &self.0[usize::from(byte)]
+    }
+}
+
+/// [`PLACES`] as those of the two bytes of each u16, for a shuffle.
+pub(super) static PLACES_OF_BYTES: [[u8; 16]; 256] = {
+    let mut table = [[0; 16]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut n = 0;
+        while n < 8 {
+            table[byte][2 * n] = 2 * PLACES[byte][n] as u8;
+            table[byte][2 * n + 1] = table[byte][2 * n] + 1;
+            n += 1;
+        }
+        byte += 1;
+    }
+    table
+};
