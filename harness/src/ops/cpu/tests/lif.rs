@@ -141,7 +141,7 @@ fn check(case: &Case, kind: usize, surrogate: &Surrogate) {
 fn check_all() {
     for (time_steps, positions, channels) in [(1, 5, 8), (4, 37, 16), (2, 700, 8), (6, 9, 40)] {
         for (i, reset) in [Reset::Hard, Reset::Soft, Reset::Hard, Reset::Soft].into_iter().enumerate() {
-            let l = LifShape { time_steps, positions, channels, tau: 0.25, v_th: 0.5, reset, detach_reset: i >= 2 };
+            let l = LifShape { time_steps, positions, channels, tau: 0.3, v_th: 0.5, reset, detach_reset: i >= 2 };
             for broadcast in [false, true] {
                 let case = Case::new(l, broadcast);
                 for (kind, surrogate) in SURROGATES.iter().enumerate() {
