@@ -362,6 +362,7 @@ impl<'a> Run<'a> {
             None => (Shortcut::Identity(x.clone()), None),
             Some((p, conv)) => {
                 let pooled = p.map_or(Ok(x.clone()), |p| pool::average(&x, p))?;
+                self.count_synops(conv, &pooled)?;
                 (Shortcut::Branch(self.conv_norm(conv, &pooled)?), Some(pooled))
             }
         };
@@ -382,8 +383,16 @@ impl<'a> Run<'a> {
         x: &Activation,
         shortcut: &Shortcut,
     ) -> Result<(Activation, Option<Normed>)> {
-        if let Some(spikes) = self.fire_mapless(c, x, shortcut)? {
-            self.count_synops(c, x)?;
+        self.count_synops(c, x)?;
+        if let Neuron::Lif(lif) = &self.network.neuron
+            && self.needs_no_map(x)
+        {
+            let weight = &self.network.params[c.weight];
+            let (gamma, beta) = (&self.network.params[c.weight + 1], &self.network.params[c.weight + 2]);
+            let running = norm::Statistics::from_running(&self.network.running[c.running], &Device::Cpu)?;
+            let norm = norm::Folded::new(&running, gamma, beta, c.gain)?;
+            let conv = neuron::FoldedConv { conv: c, weight, packed: self.packed_for(c), norm };
+            let spikes = neuron::conv_lif(lif, self.pass.time_steps, &conv, x, shortcut)?;
             self.count(name, &spikes)?;
             return Ok((spikes, None));
         }
@@ -392,20 +401,11 @@ impl<'a> Run<'a> {
         Ok((output, self.pass.keep_tape.then_some(normed)))
     }
 
-    /// The same in one kernel, where nothing else needs the map and a kernel does that faster.
-    fn fire_mapless(&self, c: &ConvNorm, x: &Activation, shortcut: &Shortcut) -> Result<Option<Activation>> {
-        let Neuron::Lif(lif) = &self.network.neuron else { return Ok(None) };
+    /// Whether spikes alone remain of the neurons behind a convolution of `x`, on this machine's CPU.
+    fn needs_no_map(&self, x: &Activation) -> bool {
         let every_step = x.is_spikes() && x.images() == self.pass.time_steps * self.batch;
-        let mapless = every_step && !self.pass.keep_tape && self.pass.statistics == Statistics::Running;
-        if !mapless || cuda::takes(&x.tensor) {
-            return Ok(None);
-        }
-        let weight = &self.network.params[c.weight];
-        let (gamma, beta) = (&self.network.params[c.weight + 1], &self.network.params[c.weight + 2]);
-        let running = norm::Statistics::from_running(&self.network.running[c.running], &Device::Cpu)?;
-        let norm = norm::Folded::new(&running, gamma, beta, c.gain)?;
-        let conv = neuron::FoldedConv { conv: c, weight, packed: self.packed_for(c), norm };
-        neuron::conv_lif(lif, self.pass.time_steps, &conv, x, shortcut)
+        let mapless = !self.pass.keep_tape && self.pass.statistics == Statistics::Running;
+        every_step && mapless && !cuda::takes(&x.tensor)
     }
 
     fn packed_for(&self, c: &ConvNorm) -> Option<&'a conv::Packed> {
@@ -424,7 +424,6 @@ impl<'a> Run<'a> {
 
     fn conv_norm(&mut self, c: &ConvNorm, x: &Activation) -> Result<Normed> {
         let params = &self.network.params;
-        self.count_synops(c, x)?;
         let conv_out = conv::forward(c, x, &params[c.weight], self.packed_for(c))?;
         let (gamma, beta) = (&params[c.weight + 1], &params[c.weight + 2]);
         match self.pass.statistics {

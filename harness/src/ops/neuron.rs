@@ -123,15 +123,14 @@ pub struct FoldedConv<'a> {
     pub norm: norm::Folded,
 }
 
-/// The spikes that [`lif`] gives behind a convolution of the spikes `x`, in host memory, computed at once, without the map in
-/// between; `None` where two kernels are faster.
+/// The spikes that [`lif`] gives behind a convolution of the spikes `x`, in host memory.
 pub fn conv_lif(
     lif: &Lif,
     time_steps: usize,
     main: &FoldedConv<'_>,
     x: &Activation,
     shortcut: &Shortcut,
-) -> Result<Option<Activation>> {
+) -> Result<Activation> {
     let (s, own) = (conv::shape(main.conv, x), Packed::default());
     let (height, width, channels) = (s.out_height(), s.out_width(), main.conv.c_out);
     let l = lif_shape(lif, time_steps, s.images / time_steps * height * width, channels);
@@ -139,7 +138,7 @@ pub fn conv_lif(
     let packed = main.packed.unwrap_or(&own);
     let spikes = cpu::conv::fire(&s, &spikes, (&weight, packed), &l, main.norm.view(), &held.view());
     let dims = (s.images, height, width, pad8(channels) / 8);
-    spikes.map(|spikes| Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels })).transpose()
+    Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels })
 }
 
 /// Turns the gradient of the spikes into that of the current, in its memory, with its channel sums; the membrane is

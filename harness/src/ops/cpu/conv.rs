@@ -14,7 +14,7 @@ mod table_weight;
 mod winograd;
 
 use super::super::{ConvShape, Input, pad8};
-use super::lif::{Extra, Folded, LifShape, Shortcut, WithExtra, with_extra};
+use super::lif::{self, Branch, Extra, Folded, LifShape, Shortcut, WithExtra, with_extra};
 use super::parallel::{Aligned, Shared, written};
 use super::{pool, simd};
 use std::sync::OnceLock;
@@ -49,12 +49,14 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     let lists = if fit { listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks) } else { f64::INFINITY };
     let tables = table::cycles(s, vectors, lanes);
     let dense = 0.53 * inputs * vectors;
-    if tables < lists.min(dense) {
-        Path::Tables
-    } else if lists < dense {
-        Path::Lists
-    } else {
+    // Sums of floats have other bits than those of whole numbers: this border is part of the recipe, and stays where it was
+    // before tables went by columns.
+    if dense <= lists.min(tables) {
         Path::Dense
+    } else if tables * table::gain(s) < lists {
+        Path::Tables
+    } else {
+        Path::Lists
     }
 }
 
@@ -122,15 +124,28 @@ pub fn forward_packed(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed) 
 /// `out` has room for the output (here and below).
 fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Shared<f32>) {
     check(s, Some(&x), weight.len(), s.out_len());
-    let dense = || {
-        let problem = dense::Problem::forward(s).trimmed();
-        dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
-    };
-    let Input::Spikes(spikes) = x else { return dense() };
-    let count = pool::count_spikes(spikes);
-    let path = logged_path(s, count);
+    match x {
+        Input::Map(_) => dense_to(s, x, weight, packed, out),
+        Input::Spikes(spikes) => spikes_to(s, spikes, chosen(s, spikes), weight, packed, out),
+    }
+}
+
+fn dense_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Shared<f32>) {
+    let problem = dense::Problem::forward(s).trimmed();
+    dense::run(&problem, x, made::<Vec<_>>(&packed.dense, || dense::pack(&problem, weight)), out, false);
+}
+
+/// `chosen`: the path, and how many spikes there are.
+fn spikes_to(
+    s: &ConvShape,
+    spikes: &[u8],
+    (path, count): (Path, u64),
+    weight: &[f32],
+    packed: &Packed,
+    out: Shared<f32>,
+) {
     if path == Path::Dense {
-        return dense();
+        return dense_to(s, Input::Spikes(spikes), weight, packed, out);
     }
     let whole = made(&packed.whole, || exact::whole(s, weight));
     let sum = |scale, target| match path {
@@ -155,15 +170,17 @@ fn forward_to(s: &ConvShape, x: Input, weight: &[f32], packed: &Packed, out: Sha
     }
 }
 
-fn logged_path(s: &ConvShape, spikes: u64) -> Path {
-    let density = share(s, spikes);
+/// The path for these spikes, and how many there are.
+fn chosen(s: &ConvShape, spikes: &[u8]) -> (Path, u64) {
+    let count = pool::count_spikes(spikes);
+    let density = share(s, count);
     let path = path(s, density);
     tracing::trace!(shape = ?s, density, ?path, "spiking convolution");
-    path
+    (path, count)
 }
 
-/// [`forward_packed`] of spikes and the neurons behind it at once, without the map in between; `norm` comes before the
-/// shortcut. The same spikes. `None` where a kernel other than the tables' is faster, or T is too large for it.
+/// The spikes of the neurons behind [`forward_packed`] of spikes; `norm` comes before the shortcut. By tables, neurons fire
+/// where their sums end, without a map in between, if T is not too large for that: the same spikes.
 pub fn fire(
     s: &ConvShape,
     spikes: &[u8],
@@ -171,25 +188,31 @@ pub fn fire(
     l: &LifShape,
     norm: Folded<'_>,
     shortcut: &Shortcut<'_>,
-) -> Option<Vec<u8>> {
+) -> Vec<u8> {
     check(s, Some(&Input::Spikes(spikes)), weight.len(), s.out_len());
     l.check(&norm, shortcut);
     assert!(
         l.channels == out_channels(s) && l.len() == s.out_len() && s.images.is_multiple_of(l.time_steps),
         "a neuron for each output: {s:?}, {l:?}"
     );
-    if !table::fit(s, l.time_steps) || logged_path(s, pool::count_spikes(spikes)) != Path::Tables {
-        return None;
+    let chosen = chosen(s, spikes);
+    if !fires_at_once(s, chosen.0, l.time_steps) {
+        // SAFETY: a convolution writes each channel of each pixel, padding included.
+        let map = unsafe { written(s.out_len(), |out| spikes_to(s, spikes, chosen, weight, packed, out)) };
+        return lif::forward(l, &Branch { map: &map, norm }, shortcut);
     }
     let whole = made(&packed.whole, || exact::whole(s, weight));
     let weight = packed.tables(s, whole);
     // SAFETY: the groups are all positions at all time steps, and the blocks all channels.
-    let out = unsafe {
+    unsafe {
         written(l.len() / 8, |out| {
             with_extra(shortcut, Firing { s, spikes, weight, scale: &whole.scale, l, norm, out })
         })
-    };
-    Some(out)
+    }
+}
+
+fn fires_at_once(s: &ConvShape, path: Path, time_steps: usize) -> bool {
+    path == Path::Tables && table::fit(s, time_steps)
 }
 
 struct Firing<'a> {

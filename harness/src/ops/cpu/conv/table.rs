@@ -1,5 +1,8 @@
 //! The forward of spikes by tables: the sums of all 256 subsets of eight weight rows, so that eight channels cost one
 //! addition and no branch, whatever they hold. It beats lists except where a layer fires little.
+//!
+//! A 3×3 convolution of stride 1 walks along the lines of its input: a byte's place in the tables is found once and serves
+//! the three outputs that the byte reaches. Others look up each output's bytes for itself.
 
 mod plan;
 mod sink;
@@ -8,62 +11,83 @@ mod tests;
 
 use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, map_tiles, scratch, tiles};
-use super::super::simd::{self, Kernel, Simd};
+use super::super::simd::{self, Kernel, Level, Simd};
 use super::{blocks, out_channels, pack};
-use plan::{Pass, Plan, Run};
-use sink::{Sink, Take};
+use plan::{Lookups, Pass, Plan, Run};
+use sink::{Sink, Sums, Take};
 
-pub(super) use plan::{cycles, fit};
+pub(super) use plan::{cycles, fit, gain};
 pub(super) use sink::{Fire, Map};
 
-/// Widest block of output channels: a row of a table is a cache line.
+/// Widest block of output channels in the weight's gradient: a row of a table is a cache line.
 pub(super) const WIDEST: usize = 16;
-/// Tables of a pass at most.
-const TABLES: usize = 9;
 /// Floats between two tables, so that their equal rows do not compete for a set of the cache.
 const GAP: usize = 23 * 16;
 
+/// Blocks of output channels that share tables.
+fn widest(s: &ConvShape) -> usize {
+    let lanes = if simd::level() == Level::Avx512 { 16 } else { 8 };
+    plan::widest(s, lanes)
+}
+
 /// The sums of bit-packed spikes over a weight from [`pack()`] to `sink`, for all images of one of its time steps and then
 /// of the next.
-pub(super) fn forward<K: Sink>(s: &ConvShape, spikes: &[u8], packed: &[f32], sink: K) {
-    let blocks = blocks(out_channels(s), WIDEST);
-    let out_pixels = s.out_height() * s.out_width();
+pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packed: &[f32], sink: K) {
+    let widest = widest(s);
+    let blocks = blocks(out_channels(s), widest);
+    let pixels = s.out_height() * s.out_width();
     let steps = sink.time_steps();
     let (images, groups) = plan::groups(s, steps);
-    let plan = Plan::new(s, steps * images);
-    let (image, window) = (s.height * s.width * pad8(s.c_in) / 8, s.kernel * s.kernel * pad8(s.c_in));
+    let plan = Plan::new(s, steps * images, widest);
+    let window = s.kernel * s.kernel * pad8(s.c_in);
     let group = |g: usize| (g * images).min(s.images / steps)..(s.images / steps).min((g + 1) * images);
-    let sources = map_tiles(groups, spikes.len(), |g| plan.source(plan::gather(spikes, steps, image, group(g))));
+    let sources = map_tiles(groups, spikes.len(), |g| plan.source(spikes, steps, group(g), widest));
+    let tables = plan.passes.iter().map(|pass| pass.tables.len()).max().unwrap_or(0);
     tiles(groups * blocks.len(), s.macs() / 4, |tile| {
-        let (g, (start, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
+        let (g, (channel, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
         let group = group(g);
         let images = steps * group.len();
-        let tables = table_floats(8, width) * TABLES;
-        // A pass alone has one row of zeros for sums so far.
-        let sums = if plan.passes.len() == 1 { width } else { images * out_pixels * width };
-        scratch(tables + sums, |memory| {
-            let (tables, sums) = memory.split_at_mut(tables);
-            let lookup = Lookup {
-                source: &sources[g],
-                plan: &plan,
-                images,
-                weight: &packed[start * window..][..window * width],
-                tables: tables.as_mut_ptr(),
-                sums,
-                sink,
-                pixels: out_pixels,
-                first: group.start * out_pixels,
-                channel: start,
-                width,
-            };
-            simd::run(lookup, width);
+        // Zeros, and if there is more than one pass the sums between them; columns ask for those of the pixel behind the last.
+        let sums = width * (1 + if plan.passes.len() > 1 { images * pixels + 1 } else { 0 });
+        let tables = tables * table_floats(8, width);
+        scratch(tables + sums + s.out_width() * width, |memory| {
+            let (tables, rest) = memory.split_at_mut(tables);
+            let (sums, membranes) = rest.split_at_mut(sums);
+            let (zeros, sums) = sums.split_at_mut(width);
+            zeros.fill(0.0);
+            if !plan.passes[0].is_full(pixels) {
+                sums.fill(0.0);
+            }
+            let sums = sums.as_mut_ptr();
+            for (index, pass) in plan.passes.iter().enumerate() {
+                let last = index + 1 == plan.passes.len();
+                let none = if last { plan.passes.len() == 1 } else { index == 0 && pass.is_full(pixels) };
+                let so_far = if none { (zeros.as_ptr(), 0) } else { (sums.cast_const(), width) };
+                let weight = &packed[channel * window..][..width * window];
+                let walk = Walk {
+                    source: &sources[g],
+                    pass,
+                    images,
+                    pixels,
+                    weight,
+                    tables: tables.as_mut_ptr(),
+                    so_far,
+                    membranes: membranes.as_mut_ptr(),
+                    width,
+                };
+                if last {
+                    simd::run(Walking { walk, sink, first: group.start * pixels, channel }, width);
+                } else {
+                    simd::run(Walking { walk, sink: Sums(sums), first: 0, channel: 0 }, width);
+                }
+            }
         });
     });
 }
 
 /// The OIHW `weight`, in whole numbers, as `[out block][kernel row][kernel column][in channel][width]`.
 pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
-    pack::rows(s, weight, &blocks(out_channels(s), WIDEST), &[(0, pad8(s.c_in))])
+    pack::rows(s, weight, &blocks(out_channels(s), widest(s)), &[(0, pad8(s.c_in))])
 }
 
 /// Floats from one table of the subsets of so many rows to the next.
@@ -71,171 +95,328 @@ pub(super) const fn table_floats(bits: usize, width: usize) -> usize {
     (width << bits) + GAP
 }
 
-/// All pixels of a group of images for one block of output channels.
-struct Lookup<'a, K> {
+/// One pass over a group of images for one block of output channels.
+struct Walk<'a> {
     source: &'a [u8],
-    plan: &'a Plan<'a>,
+    pass: &'a Pass,
     /// All time steps'.
     images: usize,
-    weight: &'a [f32],
-    tables: *mut f32,
-    /// `[pixel][width]`, of one pixel if there is one pass.
-    sums: &'a mut [f32],
-    sink: K,
     /// Of an image.
     pixels: usize,
-    /// Pixels of a time step before those of the group.
-    first: usize,
-    channel: usize,
+    weight: &'a [f32],
+    tables: *mut f32,
+    /// Sums of the passes before: the first pixel's, and floats to the next one's.
+    so_far: (*const f32, usize),
+    /// Of a line.
+    membranes: *mut f32,
     width: usize,
 }
 
-impl<K: Sink> Kernel for Lookup<'_, K> {
+/// The same to a sink.
+struct Walking<'a, K> {
+    walk: Walk<'a>,
+    sink: K,
+    /// Pixels of a time step before those of the group.
+    first: usize,
+    channel: usize,
+}
+
+impl<K: Sink> Kernel for Walking<'_, K> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on; the widths are those of `blocks`.
         unsafe {
-            match self.width / S::LANES {
-                2 => self.all::<S, 2>(),
-                _ => self.all::<S, 1>(),
+            match self.walk.width / S::LANES {
+                2 => self.outputs::<S, 2>(),
+                _ if self.walk.pass.lookups.columns == 3 => self.columns::<S>(),
+                _ => self.outputs::<S, 1>(),
             }
         }
     }
 }
 
-impl<K: Sink> Lookup<'_, K> {
+impl<K: Sink> Walking<'_, K> {
     #[inline(always)]
-    unsafe fn all<S: Simd, const N: usize>(mut self) {
-        self.sums.fill(0.0);
-        for (index, pass) in self.plan.passes.iter().enumerate() {
-            let last = index + 1 == self.plan.passes.len();
-            // SAFETY: the source holds the bytes of the pass at each of its pixels, and the last one has all pixels.
-            unsafe {
-                match pass.shape {
-                    (3, 3) => self.pass::<S, N, 3, 3>(pass, last),
-                    (_, 0) => self.pass::<S, N, 1, 0>(pass, last),
-                    (_, 1) => self.pass::<S, N, 1, 1>(pass, last),
-                    (_, 2) => self.pass::<S, N, 1, 2>(pass, last),
-                    (_, 3) => self.pass::<S, N, 1, 3>(pass, last),
-                    (_, 4) => self.pass::<S, N, 1, 4>(pass, last),
-                    (_, 5) => self.pass::<S, N, 1, 5>(pass, last),
-                    (_, 6) => self.pass::<S, N, 1, 6>(pass, last),
-                    (_, 7) => self.pass::<S, N, 1, 7>(pass, last),
-                    _ => self.pass::<S, N, 1, 8>(pass, last),
-                }
+    unsafe fn columns<S: Simd>(self) {
+        let Lookups { lines, bytes, .. } = self.walk.pass.lookups;
+        // SAFETY: passed on (here and below).
+        unsafe {
+            match (lines, bytes) {
+                (3, 1) => self.all::<S, 1, 3, 3, 1>(),
+                (3, _) => self.all::<S, 1, 3, 3, 2>(),
+                (_, 2) => self.all::<S, 1, 3, 1, 2>(),
+                (_, 3) => self.all::<S, 1, 3, 1, 3>(),
+                (_, 4) => self.all::<S, 1, 3, 1, 4>(),
+                (_, 5) => self.all::<S, 1, 3, 1, 5>(),
+                (_, 6) => self.all::<S, 1, 3, 1, 6>(),
+                (_, 7) => self.all::<S, 1, 3, 1, 7>(),
+                _ => self.all::<S, 1, 3, 1, 8>(),
             }
         }
     }
 
-    /// Adds up `BYTES` bytes on each of `LINES` lines; the `last` pass hands on the sums.
     #[inline(always)]
-    unsafe fn pass<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
-        &mut self,
-        pass: &Pass,
-        last: bool,
-    ) {
-        let width = N * S::LANES;
-        let rows = &self.weight[pass.first * 8 * width..][..LINES * BYTES * 8 * width];
-        let end = |run: &Run| {
-            (self.images - 1) * self.plan.image
-                + run.from
-                + (run.len - 1) * self.plan.step
-                + (LINES - 1) * self.plan.line
-                + 8
-        };
-        debug_assert!(BYTES == 0 || pass.runs.iter().all(|run| end(run) <= self.source.len()), "{:?}", pass.shape);
-        // SAFETY: `tables` has room for these, the source holds eight bytes from each pixel's first on, each byte is the number of
-        // a row, there is a row of `sums` for each pixel, and the tile owns its channels of the sink's pixels.
+    unsafe fn outputs<S: Simd, const N: usize>(self) {
+        let Lookups { lines, bytes, .. } = self.walk.pass.lookups;
         unsafe {
-            for (table, rows) in rows.chunks_exact(8 * width).enumerate() {
-                let table = self.tables.add(table * table_floats(8, width));
-                subsets::<S, N, 8>(rows.as_ptr(), table, |a, b| S::add_ints(a, b));
+            match (lines, bytes) {
+                (3, _) => self.all::<S, N, 1, 3, 3>(),
+                (_, 0) => self.all::<S, N, 1, 1, 0>(),
+                (_, 1) => self.all::<S, N, 1, 1, 1>(),
+                (_, 2) => self.all::<S, N, 1, 1, 2>(),
+                (_, 3) => self.all::<S, N, 1, 1, 3>(),
+                (_, 4) => self.all::<S, N, 1, 1, 4>(),
+                (_, 5) => self.all::<S, N, 1, 1, 5>(),
+                (_, 6) => self.all::<S, N, 1, 1, 6>(),
+                (_, 7) => self.all::<S, N, 1, 1, 7>(),
+                _ => self.all::<S, N, 1, 1, 8>(),
             }
-            let (sums, source) = (self.sums.as_mut_ptr(), self.source.as_ptr());
-            let (plan, pixels) = (self.plan, self.pixels);
-            if !last {
-                for image in 0..self.images {
-                    for run in &pass.runs {
-                        let mut from = source.add(image * plan.image + run.from);
-                        let mut to = sums.add((image * pixels + run.pixel) * width);
-                        for _ in 0..run.len {
-                            let sum = self.sum::<S, N, LINES, BYTES>(from, to);
-                            for n in 0..N {
-                                S::store(to.add(n * S::LANES), sum[n]);
-                            }
-                            (from, to) = (from.wrapping_add(plan.step), to.add(width));
-                        }
-                    }
-                }
-                return;
-            }
-            let step = if plan.passes.len() == 1 { 0 } else { width };
-            let (sink, time_steps) = (self.sink.ready::<S, N>(self.channel), self.sink.time_steps());
-            let images = self.images / time_steps;
-            // From an image to the same one at the next time step.
-            let (image_bytes, image_sums) = (images * plan.image, images * pixels * step);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn all<S: Simd, const N: usize, const COLUMNS: usize, const LINES: usize, const BYTES: usize>(self) {
+        let Self { walk, sink, first, channel } = self;
+        let (pass, steps) = (walk.pass, sink.time_steps());
+        assert!(
+            pass.lookups == Lookups { columns: COLUMNS, lines: LINES, bytes: BYTES } && walk.width == N * S::LANES,
+            "no kernel for {:?} of {} channels",
+            pass.lookups,
+            walk.width
+        );
+        let end = |run: &Run| {
+            (walk.images - 1) * pass.image + run.from + (run.len - 1) * pass.step + (LINES - 1) * pass.line + 8
+        };
+        debug_assert!(
+            BYTES == 0 || pass.runs.iter().all(|run| end(run) <= walk.source.len()),
+            "the source holds eight bytes from each pixel's first on: {:?}",
+            pass.lookups
+        );
+        // SAFETY: there is room for the tables and for the membranes of a line, the source is as long as asserted, each of its
+        // bytes is the number of a row, there are sums so far for each pixel, and the tile owns its channels of the sink's pixels.
+        unsafe {
+            walk.build::<S, N>();
+            let take = sink.ready::<S, N>(channel);
+            let images = walk.images / steps;
             for image in 0..images {
                 for run in &pass.runs {
-                    let first = image * pixels + run.pixel;
-                    let (mut from, mut so_far) =
-                        (source.add(image * plan.image + run.from), sums.cast_const().add(first * step));
-                    for pixel in self.first + first..self.first + first + run.len {
-                        let mut state = [S::zero(); N];
-                        for t in 0..time_steps {
-                            let (from, so_far) =
-                                (from.wrapping_add(t * image_bytes), so_far.wrapping_add(t * image_sums));
-                            state = sink.take(state, t, pixel, self.sum::<S, N, LINES, BYTES>(from, so_far));
+                    if K::STATE {
+                        walk.membranes.write_bytes(0, run.len * walk.width);
+                    }
+                    for t in 0..steps {
+                        let frame = t * images + image;
+                        let line = Line {
+                            tables: walk.tables.cast_const().cast(),
+                            from: walk.source.as_ptr().add(frame * pass.image + run.from),
+                            step: pass.step,
+                            line: pass.line,
+                            before: walk.so_far.0.add((frame * walk.pixels + run.pixel) * walk.so_far.1),
+                            before_step: walk.so_far.1,
+                            membrane: walk.membranes,
+                            take,
+                            at: sink.position(t, first + image * walk.pixels + run.pixel),
+                        };
+                        if COLUMNS == 3 {
+                            line.columns::<S, N, LINES, BYTES>(run.len);
+                        } else {
+                            line.outputs::<S, N, LINES, BYTES>(run.len);
                         }
-                        (from, so_far) = (from.wrapping_add(plan.step), so_far.wrapping_add(step));
                     }
                 }
             }
         }
     }
+}
 
-    /// The sum so far, and the rows of the spikes that start at byte `from` of the source.
+impl Walk<'_> {
     #[inline(always)]
-    unsafe fn sum<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
-        &self,
-        from: *const u8,
-        so_far: *const f32,
-    ) -> [S::V; N] {
-        let mut sum = [unsafe { S::zero() }; N];
-        // SAFETY: as in `pass`.
-        unsafe {
-            for n in 0..N {
-                sum[n] = S::load(so_far.add(n * S::LANES));
+    unsafe fn build<S: Simd, const N: usize>(&self) {
+        let eight = 8 * self.width;
+        for (table, &rows) in self.pass.tables.iter().enumerate() {
+            let rows = &self.weight[rows * eight..][..eight];
+            // SAFETY: the caller's: there is room for the tables.
+            unsafe {
+                let table = self.tables.add(table * table_floats(8, self.width));
+                subsets::<S, N, 8>(rows.as_ptr(), table, |a, b| S::add_ints(a, b));
             }
+        }
+    }
+}
+
+/// Neighbouring pixels of an image, from one of them on.
+#[derive(Clone, Copy)]
+struct Line<T> {
+    tables: *const u8,
+    /// Its first byte, and bytes to the next pixel's and to the next line's.
+    from: *const u8,
+    step: usize,
+    line: usize,
+    /// Its sums so far, and floats to the next pixel's.
+    before: *const f32,
+    before_step: usize,
+    membrane: *mut f32,
+    take: T,
+    /// Where the sink has it.
+    at: usize,
+}
+
+impl<T> Line<T> {
+    /// Outputs each of which looks up its own spikes.
+    #[inline(always)]
+    unsafe fn outputs<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(mut self, len: usize)
+    where
+        T: Take<S, N>,
+    {
+        for _ in 0..len {
+            // SAFETY: as in `all` (here and below).
+            unsafe {
+                let mut sums = load::<S, N>(self.before);
+                for line in 0..LINES {
+                    if BYTES == 0 {
+                        break;
+                    }
+                    let word = word::<8>(self.from.add(line * self.line));
+                    for k in 0..BYTES {
+                        let row = self.row::<S, N, 8>(word, k);
+                        // A single load from it needs no sum.
+                        let row = if N > 1 { simd::pin_row(row) } else { row };
+                        add::<S, N>(&mut sums, row, line * BYTES + k);
+                    }
+                }
+                self.emit(sums);
+                self.from = self.from.wrapping_add(self.step);
+                self.before = self.before.wrapping_add(self.before_step);
+            }
+        }
+    }
+
+    /// All outputs of a line, from each input for the three that it reaches.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(mut self, len: usize)
+    where
+        T: Take<S, N>,
+    {
+        // SAFETY: as in `all`; columns have two inputs at least.
+        unsafe {
+            let none = [S::zero(); N];
+            let sums = [none, self.next_before::<S, N, LINES>(), self.next_before::<S, N, LINES>()];
+            let mut sums = self.column::<S, N, LINES, BYTES>(sums);
+            for _ in 1..len - 1 {
+                let before = self.next_before::<S, N, LINES>();
+                sums = self.column::<S, N, LINES, BYTES>([sums[1], sums[2], before]);
+                self.emit(sums[0]);
+            }
+            let sums = self.column::<S, N, LINES, BYTES>([sums[1], sums[2], none]);
+            self.emit(sums[0]);
+            self.emit(sums[1]);
+        }
+    }
+
+    /// Adds what the next input is worth to the sums of the outputs before, at and behind it.
+    #[inline(always)]
+    unsafe fn column<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
+        &mut self,
+        mut sums: [[S::V; N]; 3],
+    ) -> [[S::V; N]; 3] {
+        // SAFETY: as in `all`.
+        unsafe {
             for line in 0..LINES {
-                if BYTES == 0 {
-                    break;
-                }
-                let spikes = u64::from_le(from.add(line * self.plan.line).cast::<u64>().read_unaligned());
+                let word = word::<BYTES>(self.from.add(line * self.line));
                 for k in 0..BYTES {
-                    let row = self.row::<S, N>(line * BYTES + k, spikes, k);
-                    for n in 0..N {
-                        sum[n] = S::add_ints(sum[n], S::load(row.add(n * S::LANES)));
+                    let row = simd::pin_row(self.row::<S, N, BYTES>(word, k));
+                    for kx in 0..3 {
+                        add::<S, N>(&mut sums[2 - kx], row, 3 * (line * BYTES + k) + kx);
                     }
                 }
             }
         }
-        sum
+        self.from = self.from.wrapping_add(BYTES);
+        sums
     }
 
-    /// In the table of this index: the row of the word's byte `k`.
+    /// The row of the word's byte `k` in the first table.
     #[inline(always)]
-    unsafe fn row<S: Simd, const N: usize>(&self, table: usize, word: u64, k: usize) -> *const f32 {
-        let width = N * S::LANES;
+    unsafe fn row<S: Simd, const N: usize, const BYTES: usize>(&self, word: u64, k: usize) -> *const u8 {
         // Times a row's bytes.
-        let shift = (4 * width).trailing_zeros();
-        let bytes = simd::pin_word(word.rotate_right(8 * k as u32 + 64 - shift)) & (255 << shift);
-        // SAFETY: as in `pass`.
+        let shift = (4 * N * S::LANES).trailing_zeros();
+        let bytes = if BYTES == 1 {
+            word << shift
+        } else {
+            simd::pin_word(word.rotate_right(8 * k as u32 + 64 - shift)) & (255 << shift)
+        };
+        // SAFETY: the first table has 256 rows.
+        unsafe { self.tables.add(bytes as usize) }
+    }
+
+    /// The next pixel's sums so far. Whole windows have none.
+    #[inline(always)]
+    unsafe fn next_before<S: Simd, const N: usize, const LINES: usize>(&mut self) -> [S::V; N] {
+        if LINES == 3 {
+            // SAFETY: the caller's (here and below).
+            return [unsafe { S::zero() }; N];
+        }
+        let sums = unsafe { load::<S, N>(self.before) };
+        self.before = self.before.wrapping_add(self.before_step);
+        sums
+    }
+
+    /// Hands on the sums of the next pixel.
+    #[inline(always)]
+    unsafe fn emit<S: Simd, const N: usize>(&mut self, sums: [S::V; N])
+    where
+        T: Take<S, N>,
+    {
+        // SAFETY: as in `all`.
         unsafe {
-            let row = self.tables.cast_const().cast::<u8>().add(bytes as usize);
-            // A single load from it needs no sum.
-            let row = if N > 1 { simd::pin_row(row) } else { row };
-            row.cast::<f32>().add(table * table_floats(8, width))
+            if T::STATE {
+                let state = self.take.take(load::<S, N>(self.membrane), self.at, sums);
+                for n in 0..N {
+                    S::store(self.membrane.add(n * S::LANES), state[n]);
+                }
+                self.membrane = self.membrane.wrapping_add(N * S::LANES);
+            } else {
+                self.take.take([S::zero(); N], self.at, sums);
+            }
+        }
+        self.at += 1;
+    }
+}
+
+/// `BYTES` bytes, then zeros or more bytes.
+#[inline(always)]
+unsafe fn word<const BYTES: usize>(from: *const u8) -> u64 {
+    // SAFETY: the caller's: eight bytes are readable.
+    unsafe {
+        match BYTES {
+            1 => u64::from(*from),
+            2 => u64::from(u16::from_le(from.cast::<u16>().read_unaligned())),
+            3 | 4 => u64::from(u32::from_le(from.cast::<u32>().read_unaligned())),
+            _ => u64::from_le(from.cast::<u64>().read_unaligned()),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load<S: Simd, const N: usize>(from: *const f32) -> [S::V; N] {
+    // SAFETY: the caller's: `N` vectors are readable.
+    unsafe {
+        let mut values = [S::zero(); N];
+        for n in 0..N {
+            values[n] = S::load(from.add(n * S::LANES));
+        }
+        values
+    }
+}
+
+/// Adds the row of `table` that is where `row` is in the first one.
+#[inline(always)]
+unsafe fn add<S: Simd, const N: usize>(sums: &mut [S::V; N], row: *const u8, table: usize) {
+    // SAFETY: the caller's: there are this table and this row.
+    unsafe {
+        let row: [S::V; N] = load::<S, N>(row.cast::<f32>().add(table * table_floats(8, N * S::LANES)));
+        for n in 0..N {
+            sums[n] = S::add_ints(sums[n], row[n]);
         }
     }
 }

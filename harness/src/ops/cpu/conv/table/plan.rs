@@ -1,4 +1,4 @@
-//! How the tables' forward passes over the windows of a layer.
+//! How the tables' forward passes over a layer.
 
 use super::super::dense::Problem;
 use super::super::padded::MapSize;
@@ -6,8 +6,9 @@ use super::super::{ConvShape, inside, pad8};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Output pixels that share tables: enough to make little of the cost of these, few enough for the second-level cache.
-const GROUP_PIXELS: usize = 4096;
+/// Output pixels that share tables: enough to make little of the cost of these, few enough for sums between passes (256 KB of
+/// eight channels) to stay in the second-level cache.
+const GROUP_PIXELS: usize = 8192;
 /// Bytes of spikes that a pass looks up on a line at most. More tables would leave the first-level cache, even of the rows
 /// in use, which are those of few spikes.
 const BYTES: usize = 8;
@@ -15,7 +16,10 @@ const BYTES: usize = 8;
 /// What a pass reads, and from what.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cut {
-    /// Whole windows of 3×3 bytes, from a copy of the spikes with zeros around the map.
+    /// Columns of the map, each for the three outputs that it reaches, from a copy of the spikes with lines of zeros around
+    /// the map.
+    Columns,
+    /// Whole windows of 3×3 bytes, from a copy with zeros around the map.
     Windows,
     /// Rows of windows, from the same.
     Rows,
@@ -26,6 +30,11 @@ enum Cut {
 }
 
 fn cut(s: &ConvShape) -> Cut {
+    if s.kernel == 3 && s.stride == 1 && s.padding == 1 && s.width > 1 { Cut::Columns } else { by_outputs(s) }
+}
+
+/// The cut that reads each output's spikes for itself.
+fn by_outputs(s: &ConvShape) -> Cut {
     match (s.kernel, pad8(s.c_in) / 8) {
         (3, 1) => Cut::Windows,
         (1, _) | (_, BYTES) => Cut::Taps,
@@ -34,54 +43,91 @@ fn cut(s: &ConvShape) -> Cut {
     }
 }
 
-/// Whether a group, which must have an image at all time steps where its neurons fire, leaves its sums (at most 512 KB of 16
-/// channels) in the second-level cache.
+/// Whether the three lines of a window are one pass of columns.
+fn whole(s: &ConvShape) -> bool {
+    s.c_in <= 16
+}
+
+/// Widest block of output channels for vectors of so many lanes. A table's row is half a cache line, or one.
+pub(super) fn widest(s: &ConvShape, lanes: usize) -> usize {
+    if cut(s) == Cut::Columns { lanes } else { 16 }
+}
+
+/// Whether a group, which must have an image at all time steps where its neurons fire, leaves its sums in the second-level
+/// cache.
 pub fn fit(s: &ConvShape, time_steps: usize) -> bool {
-    time_steps * s.out_height() * s.out_width() <= 2 * GROUP_PIXELS
+    let one_pass = match cut(s) {
+        Cut::Columns => whole(s),
+        Cut::Windows => true,
+        _ => false,
+    };
+    one_pass || time_steps * s.out_height() * s.out_width() <= GROUP_PIXELS
 }
 
 /// Images of a group, each at all time steps, and groups.
 pub(super) fn groups(s: &ConvShape, time_steps: usize) -> (usize, usize) {
+    groups_of(GROUP_PIXELS, s, time_steps)
+}
+
+fn groups_of(pixels: usize, s: &ConvShape, time_steps: usize) -> (usize, usize) {
     let images = s.images / time_steps;
-    let groups = images.div_ceil((GROUP_PIXELS / (time_steps * s.out_height() * s.out_width())).max(1));
+    let groups = images.div_ceil((pixels / (time_steps * s.out_height() * s.out_width())).max(1));
     (images.div_ceil(groups), groups)
 }
 
-/// The spikes of a group's images, all of one time step and then of the next; `image`: the bytes of one.
-pub(super) fn gather(spikes: &[u8], time_steps: usize, image: usize, group: Range<usize>) -> Cow<'_, [u8]> {
-    let bytes = group.start * image..group.end * image;
-    if time_steps == 1 {
-        return spikes[bytes].into();
-    }
-    let steps = spikes.chunks_exact(spikes.len() / time_steps);
-    steps.map(|step| &step[bytes.clone()]).collect::<Vec<_>>().concat().into()
-}
-
-/// Cycles an output pixel for `vectors` of `lanes` output channels, fitted like the constants of [`super::super::path`].
+/// Cycles an output pixel for `vectors` of `lanes` output channels, each output's spikes read for itself. Fitted like the
+/// constants of [`super::super::path`].
 pub fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
     let (k, bytes) = (s.kernel, pad8(s.c_in) / 8);
-    let (passes, share) = match cut(s) {
+    let (passes, share) = match by_outputs(s) {
         Cut::Windows => (1, 1.0),
         Cut::Rows => (k * (k * bytes).div_ceil(BYTES), 1.0),
         _ => (k * k * bytes.div_ceil(BYTES), inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width())),
     };
     let (look_up, pass) = if lanes == 16 { (0.8, 1.3) } else { (0.55, 1.0) };
     let (lookups, rows) = ((k * k * bytes) as f64, (256 * k * k * bytes) as f64);
-    let pixels = (groups(s, 1).0 * s.out_height() * s.out_width()) as f64;
+    let pixels = (groups_of(GROUP_PIXELS / 2, s, 1).0 * s.out_height() * s.out_width()) as f64;
     vectors * (share * (look_up * lookups + pass * passes as f64) + 1.5 * rows / pixels)
+}
+
+/// What columns take of these cycles.
+pub fn gain(s: &ConvShape) -> f64 {
+    if cut(s) == Cut::Columns { 0.85 } else { 1.0 }
+}
+
+/// What a pass looks up for each pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lookups {
+    /// Outputs that a byte reaches: each has a table for it.
+    pub columns: usize,
+    pub lines: usize,
+    /// On a line.
+    pub bytes: usize,
 }
 
 /// One pass: some bytes of spikes, and the output pixels for which they are in the map.
 pub(super) struct Pass {
-    /// Its first byte within the window, in the order of the packed weight.
-    pub first: usize,
-    /// Lines, and bytes on each.
-    pub shape: (usize, usize),
+    pub lookups: Lookups,
+    /// The eight weight rows of each table: which eight of the window's, in the order of the packed weight.
+    pub tables: Vec<usize>,
     /// Of one image.
     pub runs: Vec<Run>,
+    /// Bytes of the source from one pixel of a run to the next.
+    pub step: usize,
+    /// Bytes of the source from one line to the next.
+    pub line: usize,
+    /// Bytes of the source from one image to the next.
+    pub image: usize,
 }
 
-/// Neighbouring output pixels.
+impl Pass {
+    /// Whether it has all pixels of an image.
+    pub(super) fn is_full(&self, pixels: usize) -> bool {
+        self.runs.iter().map(|run| run.len).sum::<usize>() == pixels
+    }
+}
+
+/// Neighbouring output pixels of a line.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     /// The first byte of the first one in the source, within the image.
@@ -94,112 +140,203 @@ pub(super) struct Run {
 /// All passes over a group of images.
 pub(super) struct Plan<'s> {
     s: &'s ConvShape,
+    cut: Cut,
     /// Images of a group, all time steps'; the last one may have fewer.
     images: usize,
-    /// Bytes of the source from one line to the next.
-    pub line: usize,
-    /// Bytes of the source from one output pixel of a run to the next.
-    pub step: usize,
-    /// Bytes of the source from one image to the next.
-    pub image: usize,
     /// The last one has all pixels.
     pub passes: Vec<Pass>,
 }
 
 impl<'s> Plan<'s> {
-    pub(super) fn new(s: &'s ConvShape, images: usize) -> Self {
-        let (cut, k, bytes) = (cut(s), s.kernel, pad8(s.c_in) / 8);
-        let copied = matches!(cut, Cut::Windows | Cut::Rows);
+    pub(super) fn new(s: &'s ConvShape, images: usize, width: usize) -> Self {
+        let cut = cut(s);
+        let mut plan = Self { s, cut, images, passes: Vec::new() };
+        plan.passes = if cut == Cut::Columns { plan.of_columns(width) } else { plan.of_outputs() };
+        plan
+    }
+
+    /// Parts of a pixel's bytes, each kept together in the source of columns.
+    fn parts(&self, width: usize) -> Vec<Range<usize>> {
+        let bytes = pad8(self.s.c_in) / 8;
+        let parts = if whole(self.s) { 1 } else { bytes.div_ceil(64 / width) };
+        (0..parts).map(|part| bytes * part / parts..bytes * (part + 1) / parts).collect()
+    }
+
+    fn of_columns(&self, width: usize) -> Vec<Pass> {
+        let (s, bytes, parts) = (self.s, pad8(self.s.c_in) / 8, self.parts(width));
+        let lines = if whole(s) { 3 } else { 1 };
+        let pass = |ky: usize, part: &Range<usize>, rows: Range<usize>| {
+            let size = part.len();
+            let line = s.width * size;
+            let image = (s.height + 2) * line;
+            let base = self.images * (s.height + 2) * s.width * part.start;
+            let run = |y: usize| Run { from: base + (y + ky) * line, pixel: y * s.width, len: s.width };
+            let taps = (ky..ky + lines).flat_map(|ky| part.clone().map(move |byte| (ky, byte)));
+            let tables = taps.flat_map(|(ky, byte)| (0..3).map(move |kx| (3 * ky + kx) * bytes + byte));
+            let lookups = Lookups { columns: 3, lines, bytes: size };
+            Pass { lookups, tables: tables.collect(), runs: rows.map(run).collect(), step: size, line, image }
+        };
+        if lines == 3 {
+            return vec![pass(0, &parts[0], 0..s.height)];
+        }
+        // The first and the last pass have all pixels: those of the middle lines, and if that is but one, zeros below the map.
+        let middle = |part| pass(1, part, 0..s.height);
+        let (last, others) = parts.split_last().expect("a part at least");
+        let mut passes: Vec<Pass> = parts.iter().map(|part| pass(0, part, 1..s.height)).collect();
+        passes.extend(others.iter().map(|part| pass(2, part, 0..s.height - 1)));
+        if others.is_empty() {
+            passes.insert(0, middle(last));
+            passes.push(pass(2, last, 0..s.height));
+        } else {
+            passes.push(pass(2, last, 0..s.height - 1));
+            passes.extend(others.iter().map(middle));
+            passes.rotate_right(1);
+            passes.push(middle(last));
+        }
+        passes.retain(|pass| !pass.runs.is_empty());
+        passes
+    }
+
+    fn of_outputs(&self) -> Vec<Pass> {
+        let (s, k, bytes) = (self.s, self.s.kernel, pad8(self.s.c_in) / 8);
+        let copied = matches!(self.cut, Cut::Windows | Cut::Rows);
         // Lines, columns and bytes of a pixel of the source.
         let (lines, columns, pixel) = if copied {
             ((s.out_height() - 1) * s.stride + k, (s.out_width() - 1) * s.stride + k, bytes)
         } else {
-            (s.height, s.width, if cut == Cut::Planes { BYTES } else { bytes })
+            (s.height, s.width, if self.cut == Cut::Planes { BYTES } else { bytes })
         };
-        let line = columns * pixel;
-        let mut plan = Self { s, images, line, step: s.stride * pixel, image: lines * line, passes: Vec::new() };
-        let (down, across) = match cut {
+        let (step, line, image) = (s.stride * pixel, columns * pixel, lines * columns * pixel);
+        let (down, across) = match self.cut {
             Cut::Windows => (k, k),
             Cut::Rows => (1, k),
-            Cut::Taps | Cut::Planes => (1, 1),
+            _ => (1, 1),
         };
+        let mut passes = Vec::new();
         for (ky, kx) in (0..k).step_by(down).flat_map(|ky| (0..k).step_by(across).map(move |kx| (ky, kx))) {
-            let runs = plan.runs(copied, pixel, ky..ky + down, kx);
+            let runs = self.runs(copied, (line, pixel), ky..ky + down, kx);
             if runs.is_empty() {
                 continue;
             }
             let (run, parts) = (across * bytes, (across * bytes).div_ceil(BYTES));
             for part in 0..parts {
-                let (byte, end) = match cut {
+                let (byte, end) = match self.cut {
                     // Planes are full but for the last.
                     Cut::Planes => (BYTES * part, run.min(BYTES * (part + 1))),
                     _ => (run * part / parts, run * (part + 1) / parts),
                 };
-                let from = if cut == Cut::Planes { part * images * plan.image } else { byte };
+                let from = if self.cut == Cut::Planes { part * self.images * image } else { byte };
                 let runs = runs.iter().map(|run| Run { from: from + run.from, ..*run }).collect();
-                plan.passes.push(Pass { first: (ky * k + kx) * bytes + byte, shape: (down, end - byte), runs });
+                let first = (ky * k + kx) * bytes + byte;
+                let lookups = Lookups { columns: 1, lines: down, bytes: end - byte };
+                let tables = (first..first + down * (end - byte)).collect();
+                passes.push(Pass { lookups, tables, runs, step, line, image });
             }
         }
         // The last pass turns the sums into outputs. If none has all pixels, it looks nothing up.
         let all = s.out_height() * s.out_width();
-        let has_all = |pass: &Pass| pass.runs.iter().map(|run| run.len).sum::<usize>() == all;
-        let last = match plan.passes.iter().rposition(has_all) {
-            Some(last) => plan.passes.remove(last),
-            None => Pass { first: 0, shape: (1, 0), runs: vec![Run { from: 0, pixel: 0, len: all }] },
+        let last = match passes.iter().rposition(|pass| pass.is_full(all)) {
+            Some(last) => passes.remove(last),
+            None => {
+                let (lookups, width) = (Lookups { columns: 1, lines: 1, bytes: 0 }, s.out_width());
+                let run = |y| Run { from: 0, pixel: y * width, len: width };
+                Pass { lookups, tables: Vec::new(), runs: (0..s.out_height()).map(run).collect(), step, line, image }
+            }
         };
-        plan.passes.push(last);
-        plan
+        passes.push(last);
+        passes
     }
 
-    /// For a window's `rows` from column `kx` on: the pixels of an image for which they are in the map; `bytes`: of a pixel
-    /// of the source.
-    fn runs(&self, copied: bool, bytes: usize, rows: Range<usize>, kx: usize) -> Vec<Run> {
+    /// For a window's `rows` from column `kx` on: the pixels of an image for which they are in the map. `(line, bytes)`: of a
+    /// line and of a pixel of the source.
+    fn runs(&self, copied: bool, (line, bytes): (usize, usize), rows: Range<usize>, kx: usize) -> Vec<Run> {
         let s = self.s;
         let padding = if copied { 0 } else { s.padding };
         let in_map = |at: usize, size: usize| (s.padding..s.padding + size).contains(&at);
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs = Vec::new();
         for y in (0..s.out_height()).filter(|y| rows.clone().any(|row| in_map(y * s.stride + row, s.height))) {
-            for x in (0..s.out_width()).filter(|x| copied || in_map(x * s.stride + kx, s.width)) {
-                let (line, column) = (y * s.stride + rows.start - padding, x * s.stride + kx - padding);
-                let (from, pixel) = (line * self.line + column * bytes, y * s.out_width() + x);
-                match runs.last_mut() {
-                    Some(run) if (run.from + run.len * self.step, run.pixel + run.len) == (from, pixel) => run.len += 1,
-                    _ => runs.push(Run { from, pixel, len: 1 }),
-                }
+            let mut xs = (0..s.out_width()).filter(|x| copied || in_map(x * s.stride + kx, s.width));
+            if let Some(x) = xs.next() {
+                let (row, column) = (y * s.stride + rows.start - padding, x * s.stride + kx - padding);
+                let from = row * line + column * bytes;
+                runs.push(Run { from, pixel: y * s.out_width() + x, len: 1 + xs.count() });
             }
         }
         runs
     }
 
-    /// A group's spikes as the passes read them: eight bytes from each pixel's first one on.
-    pub(super) fn source<'a>(&self, spikes: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    /// The spikes of a group's images, all of one time step and then of the next, as the passes read them: eight bytes from
+    /// each pixel's first one on.
+    pub(super) fn source<'a>(
+        &self,
+        spikes: &'a [u8],
+        time_steps: usize,
+        group: Range<usize>,
+        width: usize,
+    ) -> Cow<'a, [u8]> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
-        match cut(s) {
+        let image = s.height * s.width * bytes;
+        let images = |step: &'a [u8]| &step[group.start * image..group.end * image];
+        let steps = spikes.chunks_exact((spikes.len() / time_steps).max(1)).map(images);
+        if self.cut == Cut::Columns {
+            return self.columns(steps.flat_map(|step| step.chunks_exact(image)), width).into();
+        }
+        let spikes: Cow<[u8]> =
+            if time_steps == 1 { images(spikes).into() } else { steps.collect::<Vec<_>>().concat().into() };
+        match self.cut {
             Cut::Windows | Cut::Rows => {
-                let images = spikes.len() / (s.height * s.width * bytes);
+                let images = spikes.len() / image;
                 let band = Problem::forward(s).band(0..images, 0..s.out_height());
                 let size = MapSize { height: s.height, width: s.width, channels: bytes };
                 let mut copy = vec![0; band.len(size) + BYTES];
                 band.fill_bytes(&spikes, size, &mut copy);
                 copy.into()
             }
-            Cut::Taps if bytes.is_multiple_of(BYTES) => spikes,
-            Cut::Taps => [&spikes, &[0; BYTES][..]].concat().into(),
             Cut::Planes => {
-                let plane = self.images * self.image;
+                let plane = self.images * image / bytes * BYTES;
                 let mut copy = vec![0; bytes.div_ceil(BYTES) * plane];
                 for (part, plane) in copy.chunks_exact_mut(plane).enumerate() {
-                    let pixels = spikes.chunks_exact(bytes);
-                    for (to, from) in plane.as_chunks_mut::<BYTES>().0.iter_mut().zip(pixels) {
-                        let from = &from[part * BYTES..];
-                        match from.first_chunk() {
-                            Some(from) => *to = *from,
-                            None => to[..from.len()].copy_from_slice(from),
-                        }
-                    }
+                    split::<BYTES>(&spikes, bytes, BYTES * part..bytes.min(BYTES * (part + 1)), plane);
                 }
                 copy.into()
             }
+            _ if bytes.is_multiple_of(BYTES) => spikes,
+            _ => [&spikes, &[0; BYTES][..]].concat().into(),
+        }
+    }
+
+    /// A plane for each part of a pixel's bytes, with a line of zeros above and one below each image.
+    fn columns<'a>(&self, images: impl Iterator<Item = &'a [u8]> + Clone, width: usize) -> Vec<u8> {
+        let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
+        let pixels = (s.height + 2) * s.width;
+        let mut copy = vec![0; self.images * pixels * bytes + BYTES];
+        for part in self.parts(width) {
+            let plane = &mut copy[self.images * pixels * part.start..][..self.images * pixels * part.len()];
+            let line = s.width * part.len();
+            for (image, to) in images.clone().zip(plane.chunks_exact_mut(pixels * part.len())) {
+                let to = &mut to[line..(s.height + 1) * line];
+                match part.len() {
+                    len if len == bytes => to.copy_from_slice(image),
+                    2 => split::<2>(image, bytes, part.clone(), to),
+                    3 => split::<3>(image, bytes, part.clone(), to),
+                    4 => split::<4>(image, bytes, part.clone(), to),
+                    5 => split::<5>(image, bytes, part.clone(), to),
+                    6 => split::<6>(image, bytes, part.clone(), to),
+                    7 => split::<7>(image, bytes, part.clone(), to),
+                    _ => split::<8>(image, bytes, part.clone(), to),
+                }
+            }
+        }
+        copy
+    }
+}
+
+/// The `part` of each pixel of `bytes`, in `TO` bytes.
+fn split<const TO: usize>(pixels: &[u8], bytes: usize, part: Range<usize>, to: &mut [u8]) {
+    for (to, from) in to.as_chunks_mut::<TO>().0.iter_mut().zip(pixels.chunks_exact(bytes)) {
+        match from[part.clone()].first_chunk() {
+            Some(from) => *to = *from,
+            None => to[..part.len()].copy_from_slice(&from[part.clone()]),
         }
     }
 }

@@ -1,17 +1,28 @@
-//! What becomes of the tables' sums: a map, or at once the spikes of the neurons behind it.
+//! What becomes of the tables' sums: sums for the next pass, a map, or at once the spikes of the neurons behind it.
 
 use super::super::super::lif::{Extra, Folded, LifShape, Neuron, affine};
 use super::super::super::parallel::Shared;
 use super::super::super::simd::{self, Simd};
+use super::load;
 
 /// Pixels of the map that are asked for ahead of their turn.
 const AHEAD: usize = 32;
 
 /// Takes the sums, in whole numbers.
-pub(in super::super) trait Sink: Copy + Send + Sync {
+pub(in super::super) trait Sink: Copy {
     type Ready<S: Simd, const N: usize>: Take<S, N>;
+    /// Whether one step leaves something for the next.
+    const STATE: bool = false;
     /// Steps of which each takes its part of the images; one where images have nothing to do with each other.
-    fn time_steps(&self) -> usize;
+    #[inline(always)]
+    fn time_steps(&self) -> usize {
+        1
+    }
+    /// Where pixel `pixel` of step `t` is among all.
+    #[inline(always)]
+    fn position(&self, _t: usize, pixel: usize) -> usize {
+        pixel
+    }
     /// For `N` vectors of channels from `channel` on.
     ///
     /// # Safety
@@ -21,11 +32,13 @@ pub(in super::super) trait Sink: Copy + Send + Sync {
 
 /// A [`Sink`] for some channels, with their coefficients in registers.
 pub(in super::super) trait Take<S: Simd, const N: usize>: Copy {
-    /// Takes the sums of a pixel at time step `t`. `state`: what its last step returned, zeros at t = 0.
+    /// Whether one step leaves something for the next.
+    const STATE: bool = false;
+    /// Takes the sums of the pixel at this position. `state`: what its last step returned, zeros at t = 0.
     ///
     /// # Safety
-    /// As [`Simd`]; there are this step and this pixel, and no other tile has the channels of the pixel.
-    unsafe fn take(self, state: [S::V; N], t: usize, pixel: usize, sums: [S::V; N]) -> [S::V; N];
+    /// As [`Simd`]; there is this pixel, and no other tile has its channels.
+    unsafe fn take(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N];
 }
 
 /// The values of `N` vectors of channels.
@@ -33,15 +46,32 @@ pub(in super::super) trait Take<S: Simd, const N: usize>: Copy {
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-unsafe fn load<S: Simd, const N: usize>(from: &[f32], channel: usize) -> [S::V; N] {
-    let from = &from[channel..][..N * S::LANES];
+unsafe fn coefficients<S: Simd, const N: usize>(from: &[f32], channel: usize) -> [S::V; N] {
     // SAFETY: the caller's, and the slice holds `N` vectors.
-    unsafe {
-        let mut values = [S::zero(); N];
+    unsafe { load::<S, N>(from[channel..][..N * S::LANES].as_ptr()) }
+}
+
+/// The sums of the group's pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Sums(pub *mut f32);
+
+impl Sink for Sums {
+    type Ready<S: Simd, const N: usize> = Self;
+
+    #[inline(always)]
+    unsafe fn ready<S: Simd, const N: usize>(&self, _channel: usize) -> Self {
+        *self
+    }
+}
+
+impl<S: Simd, const N: usize> Take<S, N> for Sums {
+    #[inline(always)]
+    unsafe fn take(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
         for n in 0..N {
-            values[n] = S::load(from.as_ptr().add(n * S::LANES));
+            // SAFETY: the caller's.
+            unsafe { S::store(self.0.add((position * N + n) * S::LANES), sums[n]) };
         }
-        values
+        state
     }
 }
 
@@ -65,22 +95,17 @@ impl Sink for Map<'_> {
     type Ready<S: Simd, const N: usize> = MapAt<S, N>;
 
     #[inline(always)]
-    fn time_steps(&self) -> usize {
-        1
-    }
-
-    #[inline(always)]
     unsafe fn ready<S: Simd, const N: usize>(&self, channel: usize) -> MapAt<S, N> {
         // SAFETY: the caller's.
-        let scale = self.scale.map(|scale| unsafe { load::<S, N>(scale, channel) });
+        let scale = self.scale.map(|scale| unsafe { coefficients::<S, N>(scale, channel) });
         MapAt { target: self.target.at(channel), channels: self.channels, scale }
     }
 }
 
 impl<S: Simd, const N: usize> Take<S, N> for MapAt<S, N> {
     #[inline(always)]
-    unsafe fn take(self, state: [S::V; N], _t: usize, pixel: usize, mut sums: [S::V; N]) -> [S::V; N] {
-        let to = self.target.wrapping_add(pixel * self.channels);
+    unsafe fn take(self, state: [S::V; N], position: usize, mut sums: [S::V; N]) -> [S::V; N] {
+        let to = self.target.wrapping_add(position * self.channels);
         // The map is seldom in a cache.
         simd::prefetch(to.wrapping_add(AHEAD * self.channels), N * S::LANES);
         for n in 0..N {
@@ -111,8 +136,8 @@ pub(in super::super) struct Fire<'a, X> {
 #[derive(Clone, Copy)]
 pub(in super::super) struct FireAt<S: Simd, const N: usize, X> {
     neuron: Neuron<S>,
-    positions: usize,
-    channels: usize,
+    /// Of a pixel's spikes.
+    bytes: usize,
     channel: usize,
     /// Of the sums, and of the norm.
     scales: [[S::V; N]; 2],
@@ -123,6 +148,7 @@ pub(in super::super) struct FireAt<S: Simd, const N: usize, X> {
 
 impl<X: Extra> Sink for Fire<'_, X> {
     type Ready<S: Simd, const N: usize> = FireAt<S, N, X>;
+    const STATE: bool = true;
 
     #[inline(always)]
     fn time_steps(&self) -> usize {
@@ -130,30 +156,35 @@ impl<X: Extra> Sink for Fire<'_, X> {
     }
 
     #[inline(always)]
+    fn position(&self, t: usize, pixel: usize) -> usize {
+        t * self.l.positions + pixel
+    }
+
+    #[inline(always)]
     unsafe fn ready<S: Simd, const N: usize>(&self, channel: usize) -> FireAt<S, N, X> {
-        let LifShape { positions, channels, .. } = self.l;
         // SAFETY: the caller's.
         unsafe {
-            let scales = [load::<S, N>(self.scale, channel), load::<S, N>(self.norm.scale, channel)];
-            let (neuron, shift) = (Neuron::new(&self.l), load::<S, N>(self.norm.shift, channel));
+            let scales = [coefficients::<S, N>(self.scale, channel), coefficients::<S, N>(self.norm.scale, channel)];
+            let (neuron, shift) = (Neuron::new(&self.l), coefficients::<S, N>(self.norm.shift, channel));
             let (extra, spikes) = (self.extra, self.spikes);
-            FireAt { neuron, positions, channels, channel, scales, shift, extra, spikes }
+            FireAt { neuron, bytes: self.l.channels / 8, channel, scales, shift, extra, spikes }
         }
     }
 }
 
 impl<S: Simd, const N: usize, X: Extra> Take<S, N> for FireAt<S, N, X> {
+    const STATE: bool = true;
     #[inline(always)]
-    unsafe fn take(self, mut state: [S::V; N], t: usize, pixel: usize, sums: [S::V; N]) -> [S::V; N] {
-        let first = (t * self.positions + pixel) * self.channels + self.channel;
+    unsafe fn take(self, mut state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
+        let first = position * self.bytes + self.channel / 8;
         for n in 0..N {
-            let lanes = n * S::LANES;
-            // SAFETY: the caller's; the shortcut has the neurons' shape.
+            let (byte, channel) = (first + n * S::LANES / 8, self.channel + n * S::LANES);
+            // SAFETY: the caller's; the shortcut has the neurons' shape, so that its floats have numbers.
             unsafe {
                 let output = S::mul(S::from_ints(sums[n]), self.scales[0][n]);
                 let main = affine::<S>(output, self.scales[1][n], self.shift[n]);
-                let current = self.extra.add::<S>(first + lanes, self.channel + lanes, main);
-                state[n] = self.neuron.step(state[n], current, self.spikes.at((first + lanes) / 8));
+                let current = self.extra.add::<S>(byte.unchecked_mul(8), channel, main);
+                state[n] = self.neuron.step(state[n], current, self.spikes.at(byte));
             }
         }
         state

@@ -2,13 +2,13 @@ use super::super::super::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
 use super::super::super::parallel::Shared;
 use super::super::super::simd::{Level, level};
 use super::super::super::tests::reference::{self, any_path, limited_path, map, normals, spikes};
-use super::super::{ConvShape, Input, Packed, Path, event, exact, fire, forward_packed, out_channels, path};
+use super::super::{ConvShape, Input, Packed, event, exact, fire, fires_at_once, forward_packed, out_channels, path};
 use proptest::prelude::*;
 
-/// Every way to cut the window: one byte of channels and more, 64 channels, more, with a rest of them.
+/// Every way to cut the window: one byte of channels and more, 64 channels, more, with a rest of them; and by columns.
 fn shapes() -> impl Strategy<Value = ConvShape> {
     let channels = prop_oneof![1..9usize, 9..64usize, Just(64usize), 65..200usize];
-    let geometry = (1..8usize, 1..4usize, 0..4usize);
+    let geometry = prop_oneof![2 => Just((3, 1, 1)), 3 => (1..8usize, 1..4usize, 0..4usize)];
     reference::shapes((1..4usize, 1..12usize, 1..12usize), (channels, 1..40usize), geometry)
 }
 
@@ -73,7 +73,11 @@ impl Layer {
         Folded { scale: &self.coefficients[0], shift: &self.coefficients[1] }
     }
 
-    fn at_once(&self, kind: usize) -> Option<Vec<u8>> {
+    fn fires_at_once(&self, density: f64) -> bool {
+        fires_at_once(&self.s, path(&self.s, density), self.l.time_steps)
+    }
+
+    fn fire(&self, kind: usize) -> Vec<u8> {
         fire(&self.s, &self.spikes, (&self.weight, &Packed::default()), &self.l, self.norm(), &self.shortcut(kind))
     }
 
@@ -87,17 +91,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn neurons_fire_at_once_as_they_do_by_a_map(
+    fn neurons_fire_as_they_do_by_a_map(
         s in shapes(),
         (time_steps, kind, hard) in (1..6usize, 0..4usize, any::<bool>()),
         density in prop_oneof![Just(1.0), 0.1..1.0],
     ) {
         let _path = any_path();
         let layer = Layer::new(s, time_steps, if hard { Reset::Hard } else { Reset::Soft }, density);
-        // Some shapes are faster by lists or densely.
-        if let Some(spikes) = layer.at_once(kind) {
-            prop_assert_eq!(spikes, layer.by_a_map(kind));
-        }
+        prop_assert_eq!(layer.fire(kind), layer.by_a_map(kind));
     }
 
     #[test]
@@ -124,7 +125,9 @@ fn groups_of_images_and_narrower_instructions_change_nothing() {
         stride: 1,
         padding: 1,
     };
-    for s in [shape(32, 8, 9), shape(16, 24, 35), shape(16, 64, 17), shape(8, 136, 67), shape(70, 16, 2)] {
+    // Parts of two to eight bytes.
+    let channels = [24, 32, 40, 48, 56, 64, 72, 136].map(|c_in| shape(16, c_in, 35));
+    for s in [shape(32, 8, 9), shape(70, 16, 3), shape(2, 24, 3000)].into_iter().chain(channels) {
         for limit in [Level::Portable, Level::Avx2, Level::Avx512] {
             let _path = limited_path(limit);
             let [tables, lists] = both(&s, 0.2);
@@ -145,13 +148,13 @@ fn neurons_fire_at_once_in_groups_that_are_not_equal_by_any_instructions() {
         stride,
         padding: 1,
     };
-    for s in [shape(32, 8, 3, 1), shape(16, 24, 9, 1), shape(16, 64, 5, 2), shape(8, 136, 23, 1)] {
+    for s in [shape(32, 8, 3, 1), shape(16, 24, 9, 1), shape(16, 64, 35, 2), shape(8, 136, 35, 1)] {
         for limit in [Level::Portable, Level::Avx2, Level::Avx512] {
             let _path = limited_path(limit);
             for (kind, reset) in [(0, Reset::Hard), (1, Reset::Hard), (2, Reset::Soft), (3, Reset::Soft)] {
                 let layer = Layer::new(s, 4, reset, 0.3);
-                assert_eq!(path(&layer.s, 0.3), Path::Tables, "{s:?}");
-                assert_eq!(layer.at_once(kind), Some(layer.by_a_map(kind)), "{s:?}, {:?}, {kind}", level());
+                assert!(layer.fires_at_once(0.3), "{s:?}");
+                assert_eq!(layer.fire(kind), layer.by_a_map(kind), "{s:?}, {:?}, {kind}", level());
             }
         }
     }
@@ -161,7 +164,10 @@ fn neurons_fire_at_once_in_groups_that_are_not_equal_by_any_instructions() {
 fn a_map_comes_first_where_tables_are_slower_or_t_is_too_large() {
     let _path = any_path();
     let s = ConvShape { images: 1, height: 32, width: 32, c_in: 64, c_out: 64, kernel: 3, stride: 1, padding: 1 };
-    assert!(Layer::new(s, 8, Reset::Hard, 0.2).at_once(0).is_some());
-    assert!(Layer::new(s, 9, Reset::Hard, 0.2).at_once(0).is_none());
-    assert!(Layer::new(s, 8, Reset::Hard, 0.001).at_once(0).is_none());
+    assert!(Layer::new(s, 8, Reset::Hard, 0.2).fires_at_once(0.2));
+    assert!(!Layer::new(s, 9, Reset::Hard, 0.2).fires_at_once(0.2));
+    assert!(!Layer::new(s, 8, Reset::Hard, 0.001).fires_at_once(0.001));
+    // One pass leaves no sums.
+    let s = ConvShape { c_in: 16, ..s };
+    assert!(Layer::new(s, 9, Reset::Hard, 0.2).fires_at_once(0.2));
 }
