@@ -136,7 +136,7 @@ fn pools_and_optimizer(c: &mut Criterion) {
             b.iter(|| pool::forward(&p, Input::Spikes(&bits), black_box(&mut out)))
         });
         group.bench_function(BenchmarkId::new("backward", name), |b| {
-            b.iter(|| pool::backward(&p, &grad, black_box(&mut dx), false))
+            b.iter(|| pool::backward(&p, &grad, black_box(&mut dx)))
         });
     }
     group.finish();

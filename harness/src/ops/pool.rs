@@ -41,7 +41,7 @@ pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result
     }
     let dims = (s.images, s.height, s.width, pad8(x.channels));
     let mut out = vec![0f32; s.in_len()];
-    cpu::pool::backward(&s, &host::<f32>(&grad.tensor)?, &mut out, false);
+    cpu::pool::backward(&s, &host::<f32>(&grad.tensor)?, &mut out);
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 

@@ -88,19 +88,88 @@ impl PoolShape {
     }
 }
 
-/// Adds a pixel of `x` (floats from `at` on) to `sum`.
-#[inline]
-fn add_pixel(x: &Input, at: usize, sum: &mut [f32]) {
-    match x {
-        Input::Map(map) => sum.iter_mut().zip(&map[at..]).for_each(|(s, x)| *s += x),
-        Input::Spikes(spikes) => {
-            for (lanes, byte) in sum.as_chunks_mut::<8>().0.iter_mut().zip(&spikes[at / 8..]) {
-                for (k, lane) in lanes.iter_mut().enumerate() {
-                    *lane += f32::from((byte >> k) & 1);
+/// The values of `LANES` channels of an input.
+///
+/// # Safety
+/// As [`Simd`]; the floats from `at` on lie in the input.
+trait Pixels: Copy {
+    unsafe fn load<S: Simd>(self, at: usize) -> S::V;
+}
+
+impl Pixels for &[f32] {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, at: usize) -> S::V {
+        // SAFETY: the caller's (here and below).
+        unsafe { S::load(self.as_ptr().add(at)) }
+    }
+}
+
+impl Pixels for &[u8] {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, at: usize) -> S::V {
+        unsafe { S::load_bits(self.as_ptr().add(at / 8)) }
+    }
+}
+
+/// The sums of a window's pixels, in order, times `share`.
+struct Window<X> {
+    x: X,
+    /// Floats before the first pixel, and from a line to the next.
+    first: usize,
+    line: usize,
+    /// Pixels down and across.
+    size: (usize, usize),
+    share: f32,
+}
+
+impl<X: Pixels> Window<X> {
+    #[inline(always)]
+    unsafe fn average<S: Simd>(&self, out: &mut [f32]) {
+        let c = out.len();
+        for channel in (0..c).step_by(S::LANES) {
+            // SAFETY: the window lies in the input, and all pixels have `c` channels, a multiple of the lanes.
+            unsafe {
+                let mut sum = S::zero();
+                for y in 0..self.size.0 {
+                    for x in 0..self.size.1 {
+                        sum = S::add(sum, self.x.load::<S>(self.first + y * self.line + x * c + channel));
+                    }
                 }
+                S::store(out.as_mut_ptr().add(channel), S::mul(sum, S::splat(self.share)));
             }
         }
     }
+}
+
+/// A line of windows.
+struct Windows<'a, X> {
+    p: &'a PoolShape,
+    x: X,
+    /// Of all images' lines.
+    line: usize,
+    out: &'a mut [f32],
+}
+
+impl<X: Pixels> Kernel for Windows<'_, X> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { p, x, .. } = self;
+        let c = pad8(p.channels);
+        let (image, line) = (self.line / p.out_height() * p.height, p.width * c);
+        let ys = p.window(self.line % p.out_height(), p.height);
+        for (ox, out) in self.out.chunks_exact_mut(c).enumerate() {
+            let xs = p.window(ox, p.width);
+            let (first, share) = ((image + ys.start) * line + xs.start * c, share(ys.len(), xs.len()));
+            // SAFETY: windows lie in their image.
+            unsafe { Window { x, first, line, size: (ys.len(), xs.len()), share }.average::<S>(out) };
+        }
+    }
+}
+
+/// What a pixel is of the average of so many lines and columns.
+fn share(lines: usize, columns: usize) -> f32 {
+    1.0 / (lines * columns) as f32
 }
 
 /// The averages of all windows.
@@ -109,53 +178,89 @@ fn add_pixel(x: &Input, at: usize, sum: &mut [f32]) {
 /// If a slice has not the length that `p` asks for (here and below).
 pub fn forward(p: &PoolShape, x: Input, out: &mut [f32]) {
     assert_eq!((x.len(), out.len()), (p.in_len(), p.out_len()), "input and output fit {p:?}");
-    let (c, width) = (pad8(p.channels), p.out_width());
-    let (len, target) = (p.in_len(), Shared::new(out));
-    let rows = p.out_height();
-    tiles(p.images * rows, len, |tile| {
-        let (image, oy) = (tile / rows, tile % rows);
-        // SAFETY: each tile is one row of the output.
-        let out = unsafe { target.slice(tile * width * c, width * c) };
-        out.fill(0.0);
-        let ys = p.window(oy, p.height);
-        for (ox, sum) in out.chunks_exact_mut(c).enumerate() {
-            let xs = p.window(ox, p.width);
-            for y in ys.clone() {
-                for column in xs.clone() {
-                    add_pixel(&x, ((image * p.height + y) * p.width + column) * c, sum);
-                }
-            }
-            let share = 1.0 / (ys.len() * xs.len()) as f32;
-            sum.iter_mut().for_each(|s| *s *= share);
+    let (c, target) = (pad8(p.channels), Shared::new(out));
+    let each = p.out_width() * c;
+    tiles(p.images * p.out_height(), p.in_len(), |line| {
+        // SAFETY: each tile is one line of the output.
+        let out = unsafe { target.slice(line * each, each) };
+        match x {
+            Input::Map(x) => simd::run(Windows { p, x, line, out }, c),
+            Input::Spikes(x) => simd::run(Windows { p, x, line, out }, c),
         }
     });
 }
 
-/// The gradient of the input, written to `out`, or added to it if `accumulate`.
-pub fn backward(p: &PoolShape, grad_out: &[f32], out: &mut [f32], accumulate: bool) {
-    assert_eq!((out.len(), grad_out.len()), (p.in_len(), p.out_len()), "the gradients fit {p:?}");
-    let c = pad8(p.channels);
-    let (each, target) = (p.height * p.width * c, Shared::new(out));
-    tiles(p.images, p.in_len(), |image| {
-        // SAFETY: each tile is one image.
-        let out = unsafe { target.slice(image * each, each) };
-        if !accumulate {
-            out.fill(0.0);
-        }
-        for oy in 0..p.out_height() {
-            for ox in 0..p.out_width() {
-                let grad = &grad_out[((image * p.out_height() + oy) * p.out_width() + ox) * c..][..c];
-                let (ys, xs) = (p.window(oy, p.height), p.window(ox, p.width));
-                let share = 1.0 / (ys.len() * xs.len()) as f32;
-                for y in ys {
-                    for x in xs.clone() {
-                        let to = &mut out[(y * p.width + x) * c..][..c];
-                        to.iter_mut().zip(grad).for_each(|(t, g)| *t += share * g);
+/// For each input along an axis: the outputs whose windows have it, and the lengths of these.
+fn reached(p: &PoolShape, size: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut reached = vec![Vec::new(); size];
+    for out in 0..p.out(size) {
+        let window = p.window(out, size);
+        reached[window.clone()].iter_mut().for_each(|outs| outs.push((out, window.len())));
+    }
+    reached
+}
+
+/// The gradient of a line of the input.
+struct Shares<'a> {
+    /// Of the image's outputs.
+    grad: &'a [f32],
+    width: usize,
+    ys: &'a [(usize, usize)],
+    xs: &'a [Vec<(usize, usize)>],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Shares<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let c = self.out.len() / self.xs.len();
+        for (xs, out) in self.xs.iter().zip(self.out.chunks_exact_mut(c)) {
+            for channel in (0..c).step_by(S::LANES) {
+                // SAFETY: the outputs that an input reaches lie in the image's; all pixels have `c` channels, a multiple of the
+                // lanes.
+                unsafe {
+                    let mut sum = S::zero();
+                    for (oy, lines) in self.ys {
+                        for (ox, columns) in xs {
+                            let grad = self.grad.as_ptr().add((oy * self.width + ox) * c + channel);
+                            sum = S::add(sum, S::mul(S::splat(share(*lines, *columns)), S::load(grad)));
+                        }
                     }
+                    S::store(out.as_mut_ptr().add(channel), sum);
                 }
             }
         }
+    }
+}
+
+/// The gradient of the input.
+pub fn backward(p: &PoolShape, grad_out: &[f32], out: &mut [f32]) {
+    assert_eq!((out.len(), grad_out.len()), (p.in_len(), p.out_len()), "the gradients fit {p:?}");
+    let (c, width, target) = (pad8(p.channels), p.out_width(), Shared::new(out));
+    let (ys, xs) = (reached(p, p.height), reached(p, p.width));
+    tiles(p.images * p.height, p.in_len(), |line| {
+        // SAFETY: each tile is one line of the input.
+        let out = unsafe { target.slice(line * p.width * c, p.width * c) };
+        let each = p.out_height() * width * c;
+        let grad = &grad_out[line / p.height * each..][..each];
+        simd::run(Shares { grad, width, ys: &ys[line % p.height], xs: &xs, out }, c);
     });
+}
+
+/// The average of one image's pixels.
+struct Image<'a, X> {
+    window: Window<X>,
+    out: &'a mut [f32],
+}
+
+impl<X: Pixels> Kernel for Image<'_, X> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the window is an image.
+        unsafe { self.window.average::<S>(self.out) }
+    }
 }
 
 /// The average over all `pixels` of each image: `[images, pad8(channels)]`.
@@ -165,12 +270,17 @@ pub fn global_forward(images: usize, pixels: usize, channels: usize, x: Input, o
     let (len, target) = (x.len(), Shared::new(out));
     tiles(images, len, |image| {
         // SAFETY: each tile is one image.
-        let sum = unsafe { target.slice(image * c, c) };
-        sum.fill(0.0);
-        for pixel in 0..pixels {
-            add_pixel(&x, (image * pixels + pixel) * c, sum);
+        let out = unsafe { target.slice(image * c, c) };
+        let (first, line, size) = (image * pixels * c, pixels * c, (1, pixels));
+        match x {
+            Input::Map(x) => {
+                simd::run(Image { window: Window { x, first, line, size, share: 1.0 }, out: &mut *out }, c)
+            }
+            Input::Spikes(x) => {
+                simd::run(Image { window: Window { x, first, line, size, share: 1.0 }, out: &mut *out }, c)
+            }
         }
-        sum.iter_mut().for_each(|s| *s /= pixels as f32);
+        out.iter_mut().for_each(|s| *s /= pixels as f32);
     });
 }
 
@@ -182,10 +292,7 @@ pub fn global_backward(images: usize, pixels: usize, channels: usize, grad_out: 
     tiles(images, len, |image| {
         // SAFETY: each tile is one image.
         let out = unsafe { target.slice(image * pixels * c, pixels * c) };
-        for to in out.chunks_exact_mut(c) {
-            for (t, g) in to.iter_mut().zip(&grad_out[image * c..]) {
-                *t = g / pixels as f32;
-            }
-        }
+        let share: Vec<f32> = grad_out[image * c..][..c].iter().map(|g| g / pixels as f32).collect();
+        out.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(&share));
     });
 }
