@@ -28,8 +28,7 @@ pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
         return cuda::pool::average(x, &s);
     }
     let dims = (s.images, s.out_height(), s.out_width(), pad8(x.channels));
-    let mut out = vec![0f32; s.out_len()];
-    with_input(x, |input| cpu::pool::forward(&s, input, &mut out))?;
+    let out = with_input(x, |input| cpu::pool::forward(&s, input))?;
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 
@@ -40,8 +39,7 @@ pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result
         return cuda::pool::average_backward(x, &s, grad);
     }
     let dims = (s.images, s.height, s.width, pad8(x.channels));
-    let mut out = vec![0f32; s.in_len()];
-    cpu::pool::backward(&s, &host::<f32>(&grad.tensor)?, &mut out);
+    let out = cpu::pool::backward(&s, &host::<f32>(&grad.tensor)?);
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 

@@ -33,11 +33,21 @@ pub enum Path {
     Dense,
 }
 
-/// The path that [`forward`] takes for spikes of this density, by a model of each kernel's cycles a pixel. The constants
-/// are fits to measurements of the layers of ResNet-18 at widths 8 to 64 (`benches/kernels.rs`).
-pub fn path(s: &ConvShape, density: f64) -> Path {
+/// Vectors of a padded output pixel, and their lanes.
+fn vectors(s: &ConvShape) -> (f64, usize) {
     let lanes = if simd::level() == simd::Level::Avx512 { 16 } else { 8 };
-    let vectors = pad8(s.c_out).div_ceil(lanes) as f64;
+    (pad8(s.c_out).div_ceil(lanes) as f64, lanes)
+}
+
+/// The path that [`forward`] takes for spikes of this density.
+pub fn path(s: &ConvShape, density: f64) -> Path {
+    fastest(s, density).0
+}
+
+/// The fastest path and its cycles an output pixel, by a model of each kernel's. The constants are fits to measurements of
+/// the layers of ResNet-18 at widths 8 to 64 (`benches/kernels.rs`).
+fn fastest(s: &ConvShape, density: f64) -> (Path, f64) {
+    let (vectors, lanes) = vectors(s);
     let (k, inputs) = (s.kernel as f64, (s.kernel * s.kernel * s.c_in) as f64);
     let blocks = (vectors / 8.0).ceil();
     // Listing costs some cycles a byte; a range of the list ends in a mispredicted branch; a spike costs two cycles at least.
@@ -47,16 +57,17 @@ pub fn path(s: &ConvShape, density: f64) -> Path {
     // Entries of a list are 16-bit: (column, channel of a block of at most 64).
     let fit = s.width * 64 <= 1 << 16;
     let lists = if fit { listing + 30.0 * ranges + spikes * (0.6 * vectors).max(2.0 * blocks) } else { f64::INFINITY };
-    let tables = table::cycles(s, vectors, lanes);
+    let outputs = table::cycles(s, vectors, lanes);
+    let tables = outputs * table::gain(s);
     let dense = 0.53 * inputs * vectors;
     // Sums of floats have other bits than those of whole numbers: this border is part of the recipe, and stays where it was
     // before tables went by columns.
-    if dense <= lists.min(tables) {
-        Path::Dense
-    } else if tables * table::gain(s) < lists {
-        Path::Tables
+    if dense <= lists.min(outputs) {
+        (Path::Dense, dense)
+    } else if tables < lists {
+        (Path::Tables, tables)
     } else {
-        Path::Lists
+        (Path::Lists, lists)
     }
 }
 
@@ -67,7 +78,8 @@ fn inside(s: &ConvShape, size: usize, outs: usize) -> f64 {
     rows.filter(|row| (s.padding..s.padding + size).contains(row)).count() as f64 / (outs * s.kernel) as f64
 }
 
-/// Spikes that changed cost more each than spikes that are listed: from this share of the spikes on, all are summed anew.
+/// Spikes that changed cost more each than spikes that are listed: from this share of the spikes on, all are summed anew, and
+/// where that is fast, before.
 const FEW_CHANGES: f64 = 0.25;
 
 /// A weight in the orders in which the forward's paths read it, each made when a pass first takes that path: for passes
@@ -156,7 +168,7 @@ fn spikes_to(
         _ => event::forward(s, spikes, made::<Aligned>(&packed.lists, || event::pack(s, &whole.weight)), scale, target),
     };
     match packed.before.get() {
-        Some(before) if (before.changes(spikes) as f64) < FEW_CHANGES * count as f64 => {
+        Some(before) if few(s, before.changes(spikes), count) => {
             let weight = made::<Aligned>(&packed.changes, || change::pack(s, &whole.weight));
             change::forward(s, spikes, before, weight, &whole.scale, out);
         }
@@ -168,6 +180,13 @@ fn spikes_to(
         }
         _ => sum(Some(&whole.scale), out),
     }
+}
+
+/// Whether it is faster to bring sums up to date than to sum all of so many spikes anew.
+fn few(s: &ConvShape, changes: u64, spikes: u64) -> bool {
+    let pixels = (s.images * s.out_height() * s.out_width()) as f64;
+    let cycles = change::cycles(s, vectors(s).0, changes as f64 / pixels);
+    (changes as f64) < FEW_CHANGES * spikes as f64 && cycles < fastest(s, share(s, spikes)).1
 }
 
 /// The path for these spikes, and how many there are.

@@ -1,7 +1,7 @@
 //! Average pooling of maps and spikes, global and windowed, their backward passes, and spike counts.
 
 use super::super::{Input, pad8};
-use super::parallel::{Shared, map_tiles, tiles};
+use super::parallel::{Shared, map_tiles, tiles, written};
 use super::simd::{self, Kernel, Simd};
 
 /// The number of set bits.
@@ -172,22 +172,25 @@ fn share(lines: usize, columns: usize) -> f32 {
     1.0 / (lines * columns) as f32
 }
 
-/// The averages of all windows.
+/// The averages of all windows, a new map.
 ///
 /// # Panics
 /// If a slice has not the length that `p` asks for (here and below).
-pub fn forward(p: &PoolShape, x: Input, out: &mut [f32]) {
-    assert_eq!((x.len(), out.len()), (p.in_len(), p.out_len()), "input and output fit {p:?}");
-    let (c, target) = (pad8(p.channels), Shared::new(out));
-    let each = p.out_width() * c;
-    tiles(p.images * p.out_height(), p.in_len(), |line| {
-        // SAFETY: each tile is one line of the output.
-        let out = unsafe { target.slice(line * each, each) };
-        match x {
-            Input::Map(x) => simd::run(Windows { p, x, line, out }, c),
-            Input::Spikes(x) => simd::run(Windows { p, x, line, out }, c),
-        }
-    });
+pub fn forward(p: &PoolShape, x: Input) -> Vec<f32> {
+    assert_eq!(x.len(), p.in_len(), "the input fits {p:?}");
+    let (c, each) = (pad8(p.channels), p.out_width() * pad8(p.channels));
+    let fill = |target: Shared<f32>| {
+        tiles(p.images * p.out_height(), p.in_len(), |line| {
+            // SAFETY: each tile is one line of the output.
+            let out = unsafe { target.zeroed(line * each, each) };
+            match x {
+                Input::Map(x) => simd::run(Windows { p, x, line, out }, c),
+                Input::Spikes(x) => simd::run(Windows { p, x, line, out }, c),
+            }
+        });
+    };
+    // SAFETY: the lines are all of the output.
+    unsafe { written(p.out_len(), fill) }
 }
 
 /// For each input along an axis: the outputs whose windows have it, and the lengths of these.
@@ -234,18 +237,22 @@ impl Kernel for Shares<'_> {
     }
 }
 
-/// The gradient of the input.
-pub fn backward(p: &PoolShape, grad_out: &[f32], out: &mut [f32]) {
-    assert_eq!((out.len(), grad_out.len()), (p.in_len(), p.out_len()), "the gradients fit {p:?}");
-    let (c, width, target) = (pad8(p.channels), p.out_width(), Shared::new(out));
+/// The gradient of the input, a new map.
+pub fn backward(p: &PoolShape, grad_out: &[f32]) -> Vec<f32> {
+    assert_eq!(grad_out.len(), p.out_len(), "the gradient fits {p:?}");
+    let (c, width) = (pad8(p.channels), p.out_width());
     let (ys, xs) = (reached(p, p.height), reached(p, p.width));
-    tiles(p.images * p.height, p.in_len(), |line| {
-        // SAFETY: each tile is one line of the input.
-        let out = unsafe { target.slice(line * p.width * c, p.width * c) };
-        let each = p.out_height() * width * c;
-        let grad = &grad_out[line / p.height * each..][..each];
-        simd::run(Shares { grad, width, ys: &ys[line % p.height], xs: &xs, out }, c);
-    });
+    let fill = |target: Shared<f32>| {
+        tiles(p.images * p.height, p.in_len(), |line| {
+            // SAFETY: each tile is one line of the input.
+            let out = unsafe { target.zeroed(line * p.width * c, p.width * c) };
+            let each = p.out_height() * width * c;
+            let grad = &grad_out[line / p.height * each..][..each];
+            simd::run(Shares { grad, width, ys: &ys[line % p.height], xs: &xs, out }, c);
+        });
+    };
+    // SAFETY: the lines are all of the input.
+    unsafe { written(p.in_len(), fill) }
 }
 
 /// The average of one image's pixels.

@@ -5,8 +5,8 @@ use super::super::super::{ConvShape, pad8};
 use super::super::parallel::{Aligned, Shared, tiles};
 use super::super::simd::{self, Kernel, Simd};
 use super::exact::Scale;
-use super::out_channels;
 use super::pack::Weights;
+use super::{inside, out_channels};
 
 /// What a pass leaves for those after it.
 pub(super) struct Before {
@@ -27,6 +27,12 @@ impl Before {
             .sum();
         whole + rest_a.iter().zip(rest_b).map(|(a, b)| u64::from((a ^ b).count_ones())).sum::<u64>()
     }
+}
+
+/// Cycles an output pixel for so many changes of each, in the units of [`super::fastest`].
+pub(super) fn cycles(s: &ConvShape, vectors: f64, changes: f64) -> f64 {
+    let taps = (s.kernel * s.kernel) as f64 * inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width());
+    3.0 * vectors + changes * taps * (3.0 + 1.2 * vectors)
 }
 
 /// `from`, written to `to`.
@@ -145,4 +151,33 @@ fn reached(s: &ConvShape, size: usize, out_size: usize) -> Reached {
         taps.map(move |tap| (tap, (position - tap) / s.stride)).filter(|(_, out)| *out < out_size).collect()
     };
     (0..size).map(|position| covers(position + s.padding)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::Input;
+    use super::super::super::tests::reference::{any_path, normals, spikes};
+    use super::super::{Packed, few, forward_packed, pool};
+    use super::*;
+
+    #[test]
+    fn few_changes_update_the_sums_of_the_pass_before() {
+        let _path = any_path();
+        let s = ConvShape { images: 4, height: 8, width: 8, c_in: 64, c_out: 64, kernel: 3, stride: 1, padding: 1 };
+        let weight = normals(1, s.weight_len());
+        let (_, before) = spikes(4, s.images * s.height * s.width, s.c_in, 0.3);
+        let mut after = before.clone();
+        after.iter_mut().step_by(20).for_each(|byte| *byte ^= 2);
+        let packed = Packed::keeping();
+        forward_packed(&s, Input::Spikes(&before), &weight, &packed);
+        let changes = packed.before.get().expect("the first pass is kept").changes(&after);
+        assert_eq!(changes, after.len().div_ceil(20) as u64);
+        assert!(few(&s, changes, pool::count_spikes(&after)));
+        assert!(!few(&s, 40 * changes, pool::count_spikes(&after)));
+        let bits = |packed| {
+            let map = forward_packed(&s, Input::Spikes(&after), &weight, packed);
+            map.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&packed), bits(&Packed::default()));
+    }
 }

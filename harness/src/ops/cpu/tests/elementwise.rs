@@ -132,8 +132,7 @@ fn a_partial_window_averages_what_lies_inside() {
         padding: 0,
         ceil_mode: true,
     };
-    let mut out = vec![f32::NAN; p.out_len()];
-    pool::forward(&p, Input::Map(&x), &mut out);
+    let out = pool::forward(&p, Input::Map(&x));
     assert_eq!(out.iter().step_by(8).copied().collect::<Vec<_>>(), [3.0, 4.5, 7.5, 9.0]);
     assert!(out.iter().enumerate().all(|(i, x)| i % 8 == 0 || x.to_bits() == 0));
 }
@@ -155,16 +154,12 @@ proptest! {
         let rows = p.images * p.height * p.width;
         let (floats, bits) = spikes(1, rows, p.channels, 0.4);
         let g = map(2, p.images * p.out_height() * p.out_width(), p.channels);
-        let (mut a, mut b) = (vec![f32::NAN; p.out_len()], vec![f32::NAN; p.out_len()]);
-        pool::forward(&p, Input::Map(&floats), &mut a);
-        pool::forward(&p, Input::Spikes(&bits), &mut b);
+        let (a, b) = (pool::forward(&p, Input::Map(&floats)), pool::forward(&p, Input::Spikes(&bits)));
         prop_assert_eq!(&a, &b);
-        let mut dx = vec![f32::NAN; p.in_len()];
-        pool::backward(&p, &g, &mut dx);
+        let dx = pool::backward(&p, &g);
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         prop_assert!((dot(&a, &g) - dot(&floats, &dx)).abs() < 1e-4);
-        let mut ones = vec![f32::NAN; p.out_len()];
-        pool::forward(&p, Input::Map(&vec![1.0; p.in_len()]), &mut ones);
+        let ones = pool::forward(&p, Input::Map(&vec![1.0; p.in_len()]));
         prop_assert!(ones.iter().all(|x| (x - 1.0).abs() < 1e-6));
     }
 }
