@@ -24,7 +24,7 @@ pub(super) const WIDEST: usize = 16;
 /// Floats between two tables, so that their equal rows do not compete for a set of the cache.
 const GAP: usize = 23 * 16;
 
-/// Blocks of output channels that share tables.
+/// Output channels of the widest block that shares tables.
 fn widest(s: &ConvShape) -> usize {
     let lanes = if simd::level() == Level::Avx512 { 16 } else { 8 };
     plan::widest(s, lanes)
@@ -41,14 +41,14 @@ pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packe
     let plan = Plan::new(s, steps * images, widest);
     let window = s.kernel * s.kernel * pad8(s.c_in);
     let group = |g: usize| (g * images).min(s.images / steps)..(s.images / steps).min((g + 1) * images);
-    let sources = map_tiles(groups, spikes.len(), |g| plan.source(spikes, steps, group(g), widest));
+    let sources = map_tiles(groups, spikes.len(), |g| plan.source(spikes, steps, group(g)));
     let tables = plan.passes.iter().map(|pass| pass.tables.len()).max().unwrap_or(0);
     tiles(groups * blocks.len(), s.macs() / 4, |tile| {
         let (g, (channel, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
         let group = group(g);
         let images = steps * group.len();
-        // Zeros, and if there is more than one pass the sums between them; columns ask for those of the pixel behind the last.
-        let sums = width * (1 + if plan.passes.len() > 1 { images * pixels + 1 } else { 0 });
+        // Zeros, and if there is more than one pass the sums between them.
+        let sums = width * (1 + if plan.passes.len() > 1 { images * pixels } else { 0 });
         let tables = tables * table_floats(8, width);
         scratch(tables + sums + s.out_width() * width, |memory| {
             let (tables, rest) = memory.split_at_mut(tables);
@@ -61,8 +61,8 @@ pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packe
             let sums = sums.as_mut_ptr();
             for (index, pass) in plan.passes.iter().enumerate() {
                 let last = index + 1 == plan.passes.len();
-                let none = if last { plan.passes.len() == 1 } else { index == 0 && pass.is_full(pixels) };
-                let so_far = if none { (zeros.as_ptr(), 0) } else { (sums.cast_const(), width) };
+                let so_far =
+                    if index == 0 && pass.is_full(pixels) { (zeros.as_ptr(), 0) } else { (sums.cast_const(), width) };
                 let weight = &packed[channel * window..][..width * window];
                 let walk = Walk {
                     source: &sources[g],
@@ -188,9 +188,9 @@ impl<K: Sink> Walking<'_, K> {
         let end = |run: &Run| {
             (walk.images - 1) * pass.image + run.from + (run.len - 1) * pass.step + (LINES - 1) * pass.line + 8
         };
-        debug_assert!(
-            BYTES == 0 || pass.runs.iter().all(|run| end(run) <= walk.source.len()),
-            "the source holds eight bytes from each pixel's first on: {:?}",
+        assert!(
+            pass.runs.iter().all(|run| (BYTES == 0 || end(run) <= walk.source.len()) && (COLUMNS == 1 || run.len > 1)),
+            "the source holds eight bytes from each pixel's first on, and a line of columns two pixels: {:?}",
             pass.lookups
         );
         // SAFETY: there is room for the tables and for the membranes of a line, the source is as long as asserted, each of its
@@ -201,7 +201,7 @@ impl<K: Sink> Walking<'_, K> {
             let images = walk.images / steps;
             for image in 0..images {
                 for run in &pass.runs {
-                    if K::STATE {
+                    if <K::Ready<S, N> as Take<S, N>>::STATE {
                         walk.membranes.write_bytes(0, run.len * walk.width);
                     }
                     for t in 0..steps {

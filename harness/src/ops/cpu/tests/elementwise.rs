@@ -164,6 +164,35 @@ proptest! {
     }
 }
 
+proptest! {
+    /// The bits of loops over windows, and over the outputs of each input: floats are added in that order.
+    #[test]
+    fn pools_add_in_order(p in pools()) {
+        let (c, rows) = (pad8(p.channels), p.images * p.height * p.width);
+        let (x, g) = (map(4, rows, p.channels), map(5, p.images * p.out_height() * p.out_width(), p.channels));
+        let window = |o: usize, size: usize| {
+            let start = o * p.stride;
+            start.saturating_sub(p.padding)..(start + p.kernel - p.padding).min(size)
+        };
+        let (mut averages, mut dx) = (vec![0f32; p.out_len()], vec![0f32; p.in_len()]);
+        for (o, (average, g)) in averages.chunks_exact_mut(c).zip(g.chunks_exact(c)).enumerate() {
+            let (image, oy, ox) = (o / (p.out_height() * p.out_width()), o / p.out_width() % p.out_height(), o % p.out_width());
+            let (ys, xs) = (window(oy, p.height), window(ox, p.width));
+            let share = 1.0 / (ys.len() * xs.len()) as f32;
+            for pixel in ys.flat_map(|y| xs.clone().map(move |x| (image * p.height + y) * p.width + x)) {
+                for k in 0..c {
+                    average[k] += x[pixel * c + k];
+                    dx[pixel * c + k] += share * g[k];
+                }
+            }
+            average.iter_mut().for_each(|sum| *sum *= share);
+        }
+        let bits = |map: &[f32]| map.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&pool::forward(&p, Input::Map(&x))), bits(&averages));
+        prop_assert_eq!(bits(&pool::backward(&p, &g)), bits(&dx));
+    }
+}
+
 #[test]
 fn outputs_of_a_pool_are_those_of_torch() {
     // torch.nn.functional.avg_pool2d's sizes: (size, (kernel, stride, padding), ceil_mode), outputs; 0 stands for its refusal.

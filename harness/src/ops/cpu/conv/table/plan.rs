@@ -7,8 +7,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Output pixels that share tables: enough to make little of the cost of these, few enough for sums between passes (256 KB of
-/// eight channels) to stay in the second-level cache.
+/// eight channels, 512 KB of sixteen) to stay in a second-level cache of 1 MB.
 const GROUP_PIXELS: usize = 8192;
+/// The same when the border between sums of whole numbers and of floats was drawn. It is part of the recipe.
+const BORDER_PIXELS: usize = 4096;
 /// Bytes of spikes that a pass looks up on a line at most. More tables would leave the first-level cache, even of the rows
 /// in use, which are those of few spikes.
 const BYTES: usize = 8;
@@ -76,7 +78,7 @@ fn groups_of(pixels: usize, s: &ConvShape, time_steps: usize) -> (usize, usize) 
 }
 
 /// Cycles an output pixel for `vectors` of `lanes` output channels, each output's spikes read for itself. Fitted like the
-/// constants of [`super::super::path`].
+/// constants of [`super::super::fastest`].
 pub fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
     let (k, bytes) = (s.kernel, pad8(s.c_in) / 8);
     let (passes, share) = match by_outputs(s) {
@@ -86,7 +88,7 @@ pub fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
     };
     let (look_up, pass) = if lanes == 16 { (0.8, 1.3) } else { (0.55, 1.0) };
     let (lookups, rows) = ((k * k * bytes) as f64, (256 * k * k * bytes) as f64);
-    let pixels = (groups_of(GROUP_PIXELS / 2, s, 1).0 * s.out_height() * s.out_width()) as f64;
+    let pixels = (groups_of(BORDER_PIXELS, s, 1).0 * s.out_height() * s.out_width()) as f64;
     vectors * (share * (look_up * lookups + pass * passes as f64) + 1.5 * rows / pixels)
 }
 
@@ -141,6 +143,9 @@ pub(super) struct Run {
 pub(super) struct Plan<'s> {
     s: &'s ConvShape,
     cut: Cut,
+    /// Parts of a pixel's bytes, each kept together in the source of columns: few passes, and 24 tables of half lines or 12
+    /// of whole ones in each.
+    parts: Vec<Range<usize>>,
     /// Images of a group, all time steps'; the last one may have fewer.
     images: usize,
     /// The last one has all pixels.
@@ -149,21 +154,16 @@ pub(super) struct Plan<'s> {
 
 impl<'s> Plan<'s> {
     pub(super) fn new(s: &'s ConvShape, images: usize, width: usize) -> Self {
-        let cut = cut(s);
-        let mut plan = Self { s, cut, images, passes: Vec::new() };
-        plan.passes = if cut == Cut::Columns { plan.of_columns(width) } else { plan.of_outputs() };
+        let (cut, bytes) = (cut(s), pad8(s.c_in) / 8);
+        let parts = if whole(s) { 1 } else { bytes.div_ceil(64 / width) };
+        let parts = (0..parts).map(|part| bytes * part / parts..bytes * (part + 1) / parts).collect();
+        let mut plan = Self { s, cut, parts, images, passes: Vec::new() };
+        plan.passes = if cut == Cut::Columns { plan.of_columns() } else { plan.of_outputs() };
         plan
     }
 
-    /// Parts of a pixel's bytes, each kept together in the source of columns.
-    fn parts(&self, width: usize) -> Vec<Range<usize>> {
-        let bytes = pad8(self.s.c_in) / 8;
-        let parts = if whole(self.s) { 1 } else { bytes.div_ceil(64 / width) };
-        (0..parts).map(|part| bytes * part / parts..bytes * (part + 1) / parts).collect()
-    }
-
-    fn of_columns(&self, width: usize) -> Vec<Pass> {
-        let (s, bytes, parts) = (self.s, pad8(self.s.c_in) / 8, self.parts(width));
+    fn of_columns(&self) -> Vec<Pass> {
+        let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
         let lines = if whole(s) { 3 } else { 1 };
         let pass = |ky: usize, part: &Range<usize>, rows: Range<usize>| {
             let size = part.len();
@@ -176,23 +176,19 @@ impl<'s> Plan<'s> {
             let lookups = Lookups { columns: 3, lines, bytes: size };
             Pass { lookups, tables: tables.collect(), runs: rows.map(run).collect(), step: size, line, image }
         };
+        let (last, others) = self.parts.split_last().expect("a part at least");
         if lines == 3 {
-            return vec![pass(0, &parts[0], 0..s.height)];
+            return vec![pass(0, last, 0..s.height)];
         }
-        // The first and the last pass have all pixels: those of the middle lines, and if that is but one, zeros below the map.
+        let above = self.parts.iter().map(|part| pass(0, part, 1..s.height));
         let middle = |part| pass(1, part, 0..s.height);
-        let (last, others) = parts.split_last().expect("a part at least");
-        let mut passes: Vec<Pass> = parts.iter().map(|part| pass(0, part, 1..s.height)).collect();
-        passes.extend(others.iter().map(|part| pass(2, part, 0..s.height - 1)));
-        if others.is_empty() {
-            passes.insert(0, middle(last));
-            passes.push(pass(2, last, 0..s.height));
+        let below = self.parts.iter().map(|part| pass(2, part, 0..s.height - 1));
+        // The first and the last pass have all pixels: those of the middle lines, and if that is but one, zeros below the map.
+        let mut passes: Vec<Pass> = if others.is_empty() {
+            [middle(last)].into_iter().chain(above).chain([pass(2, last, 0..s.height)]).collect()
         } else {
-            passes.push(pass(2, last, 0..s.height - 1));
-            passes.extend(others.iter().map(middle));
-            passes.rotate_right(1);
-            passes.push(middle(last));
-        }
+            others.iter().map(middle).chain(above).chain(below).chain([middle(last)]).collect()
+        };
         passes.retain(|pass| !pass.runs.is_empty());
         passes
     }
@@ -267,19 +263,13 @@ impl<'s> Plan<'s> {
 
     /// The spikes of a group's images, all of one time step and then of the next, as the passes read them: eight bytes from
     /// each pixel's first one on.
-    pub(super) fn source<'a>(
-        &self,
-        spikes: &'a [u8],
-        time_steps: usize,
-        group: Range<usize>,
-        width: usize,
-    ) -> Cow<'a, [u8]> {
+    pub(super) fn source<'a>(&self, spikes: &'a [u8], time_steps: usize, group: Range<usize>) -> Cow<'a, [u8]> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
         let image = s.height * s.width * bytes;
         let images = |step: &'a [u8]| &step[group.start * image..group.end * image];
         let steps = spikes.chunks_exact((spikes.len() / time_steps).max(1)).map(images);
         if self.cut == Cut::Columns {
-            return self.columns(steps.flat_map(|step| step.chunks_exact(image)), width).into();
+            return self.columns(steps.flat_map(|step| step.chunks_exact(image))).into();
         }
         let spikes: Cow<[u8]> =
             if time_steps == 1 { images(spikes).into() } else { steps.collect::<Vec<_>>().concat().into() };
@@ -306,11 +296,11 @@ impl<'s> Plan<'s> {
     }
 
     /// A plane for each part of a pixel's bytes, with a line of zeros above and one below each image.
-    fn columns<'a>(&self, images: impl Iterator<Item = &'a [u8]> + Clone, width: usize) -> Vec<u8> {
+    fn columns<'a>(&self, images: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
         let pixels = (s.height + 2) * s.width;
         let mut copy = vec![0; self.images * pixels * bytes + BYTES];
-        for part in self.parts(width) {
+        for part in &self.parts {
             let plane = &mut copy[self.images * pixels * part.start..][..self.images * pixels * part.len()];
             let line = s.width * part.len();
             for (image, to) in images.clone().zip(plane.chunks_exact_mut(pixels * part.len())) {

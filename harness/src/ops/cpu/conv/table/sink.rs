@@ -11,8 +11,6 @@ const AHEAD: usize = 32;
 /// Takes the sums, in whole numbers.
 pub(in super::super) trait Sink: Copy {
     type Ready<S: Simd, const N: usize>: Take<S, N>;
-    /// Whether one step leaves something for the next.
-    const STATE: bool = false;
     /// Steps of which each takes its part of the images; one where images have nothing to do with each other.
     #[inline(always)]
     fn time_steps(&self) -> usize {
@@ -148,7 +146,6 @@ pub(in super::super) struct FireAt<S: Simd, const N: usize, X> {
 
 impl<X: Extra> Sink for Fire<'_, X> {
     type Ready<S: Simd, const N: usize> = FireAt<S, N, X>;
-    const STATE: bool = true;
 
     #[inline(always)]
     fn time_steps(&self) -> usize {
