@@ -1,7 +1,8 @@
 //! Cells that several workers share: each takes the first one whose parent is not still to come.
 
 use crate::cell::Cell;
-use std::collections::{HashSet, VecDeque};
+use crate::plan::work;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many of these cells can ever train at the same time: a chain is one, however long. More workers than that would only
@@ -9,6 +10,22 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub fn most_at_once(cells: &[&Cell]) -> usize {
     let parents: HashSet<&str> = cells.iter().filter_map(|cell| cell.config.parent_cell.as_deref()).collect();
     cells.iter().filter(|cell| !parents.contains(cell.id.as_str())).count()
+}
+
+/// Cells, parents before children, in the order in which several workers end soonest: the one that the most work waits for,
+/// its own and that of its longest line of descendants, first. So no long cell is left for one worker at the end.
+pub fn longest_first(mut cells: Vec<Cell>) -> Vec<Cell> {
+    let mut ahead: HashMap<String, f64> = HashMap::new();
+    for cell in cells.iter().rev() {
+        let whole = work(cell).training_macs + ahead.get(&cell.id).copied().unwrap_or(0.0);
+        if let Some(parent) = &cell.config.parent_cell {
+            let longest = ahead.entry(parent.clone()).or_default();
+            *longest = longest.max(whole);
+        }
+        ahead.insert(cell.id.clone(), whole);
+    }
+    cells.sort_by(|a, b| ahead[&b.id].total_cmp(&ahead[&a.id]));
+    cells
 }
 
 /// Cells that wait, in order, and those that are being trained.
@@ -124,6 +141,25 @@ mod tests {
         assert_eq!(of(&|cell| cell.method_name() != "rectangle"), 1);
         assert_eq!(of(&|cell| cell.stage == "ann"), 1);
         assert_eq!(of(&|_| false), 0);
+    }
+
+    #[test]
+    fn what_most_work_waits_for_comes_first() {
+        let order = |cells: Vec<Cell>| {
+            let name = |cell: &Cell| format!("{} {}", cell.method_name(), cell.stage);
+            longest_first(cells).iter().map(name).collect::<Vec<_>>()
+        };
+        let mut cells = chains();
+        // The finite differences make Dspike's chain the longer one, whichever is first in the file.
+        let expected = ["ann ann", "dspike t3", "dspike t2", "rectangle t3", "rectangle t2"];
+        assert_eq!(order(cells.clone()), expected);
+        cells[1..].rotate_left(2);
+        assert_eq!(order(cells.clone()), expected);
+        // A cell of its own that is longer than any chain.
+        let mut alone = cells[0].clone();
+        (alone.id, alone.config.stage.epochs) = ("alone".into(), 1_000);
+        cells.push(alone);
+        assert_eq!(longest_first(cells)[0].id, "alone");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Request {
     pub suite: String,
     /// The suite's cells, for the report.
     pub plan: RunPlan,
-    /// The cells selected now.
+    /// The cells selected now, in the order in which they start.
     pub cells: Vec<Cell>,
     /// The result folder.
     pub out: PathBuf,

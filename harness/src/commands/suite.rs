@@ -75,6 +75,8 @@ fn lead(args: &SuiteArgs, interrupt: Interrupt, ranks: &Ranks) -> Result<()> {
     let jobs = if ranks.size() > 1 { 1 } else { jobs(args, &selected, device.is_cuda()) };
     if let Some(budget) = args.budget {
         selected = budget::plan(&suite, &selected, Store::existing(&out).ok().as_ref(), budget, jobs)?;
+    } else if jobs > 1 {
+        selected = queue::longest_first(selected);
     }
     let request = Request {
         suite: suite.name.clone(),

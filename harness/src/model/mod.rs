@@ -8,3 +8,4 @@ pub mod memory;
 pub mod network;
 pub mod probe;
 pub mod readout;
+pub mod running;

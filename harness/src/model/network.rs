@@ -3,6 +3,7 @@
 use super::config::NetworkConfig;
 use super::layout::{ConvNorm, Layer, Layout, Pool};
 use super::readout;
+use super::running::Running;
 use crate::ops::activation::Activation;
 use crate::ops::{conv, cuda, neuron, norm, pool};
 use candle_core::{Device, Result, Tensor};
@@ -11,8 +12,6 @@ use serde::{Deserialize, Serialize};
 
 /// Batch norm's ε (PyTorch's default).
 pub const NORM_EPSILON: f64 = 1e-5;
-/// Weight of the newest batch in the running statistics (PyTorch's default).
-pub const NORM_MOMENTUM: f64 = 0.1;
 
 /// What stands between two convolutions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,15 +20,6 @@ pub enum Neuron {
     Lif(Lif),
     /// The ANN twin, T = 1.
     Relu,
-}
-
-/// Running mean and variance of one batch norm, `[channels]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Running {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Unbiased variance.
-    pub variance: Vec<f32>,
 }
 
 /// A network with its weights.
@@ -43,17 +33,6 @@ pub struct Network {
     pub params: Vec<Tensor>,
     /// In the layout's order.
     pub running: Vec<Running>,
-}
-
-/// One norm's statistics in a training pass, in host memory.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BatchStatistics {
-    norm: usize,
-    /// Values a channel.
-    count: usize,
-    mean: Vec<f64>,
-    /// Biased.
-    variance: Vec<f64>,
 }
 
 /// Which statistics the norms use.
@@ -170,7 +149,7 @@ pub struct Output {
     layers: Vec<LayerActivity>,
     /// The layers' spikes, I64 `[1]` each, on the network's device.
     spikes: Vec<Tensor>,
-    /// Batch statistics (mean, unbiased variance) of each norm, for [`Network::update_running`].
+    /// The batch statistics of each norm and the values a channel that they are of, for [`Network::update_running`].
     pub statistics: Vec<(usize, norm::Statistics, usize)>,
     /// In the layers' order; empty unless kept.
     pub tape: Vec<Saved>,
@@ -187,23 +166,6 @@ impl Output {
         let counts = Tensor::cat(&self.spikes, 0)?.to_vec1::<i64>()?;
         let counted = self.layers.iter().cloned().zip(counts);
         Ok(counted.map(|(layer, spikes)| LayerActivity { spikes: spikes as u64, ..layer }).collect())
-    }
-
-    /// The norms' statistics of a training pass. Waits for the device.
-    pub fn batch_statistics(&self) -> Result<Vec<BatchStatistics>> {
-        if self.statistics.is_empty() {
-            return Ok(Vec::new());
-        }
-        let all: Vec<&Tensor> = self.statistics.iter().flat_map(|(_, s, _)| [&s.mean, &s.variance]).collect();
-        let all = Tensor::cat(&all, 0)?.to_vec1::<f64>()?;
-        let mut rest = all.as_slice();
-        let norms = self.statistics.iter().map(|(norm, batch, count)| {
-            let (mean, after) = rest.split_at(batch.mean.elem_count());
-            let (variance, after) = after.split_at(batch.variance.elem_count());
-            rest = after;
-            BatchStatistics { norm: *norm, count: *count, mean: mean.to_vec(), variance: variance.to_vec() }
-        });
-        Ok(norms.collect())
     }
 
     /// The logits `[T, B, classes]`, flat, in host memory.
@@ -292,25 +254,6 @@ impl Network {
             x = run.layer(layer, x)?;
         }
         readout::logits(&x, &self.params[self.params.len() - 2], &self.params[self.params.len() - 1])
-    }
-
-    /// Moves the running statistics, which are in host memory, towards those of a training pass. Waits for the device.
-    pub fn update_running(&mut self, output: &Output) -> Result<()> {
-        self.move_running(&output.batch_statistics()?);
-        Ok(())
-    }
-
-    /// Moves the running statistics towards those of a training pass.
-    pub fn move_running(&mut self, pass: &[BatchStatistics]) {
-        for BatchStatistics { norm, count, mean, variance } in pass {
-            let running = &mut self.running[*norm];
-            let unbiased = *count as f64 / (count.saturating_sub(1).max(1)) as f64;
-            for c in 0..running.mean.len() {
-                let blend = |old: f32, new: f64| ((1.0 - NORM_MOMENTUM) * f64::from(old) + NORM_MOMENTUM * new) as f32;
-                running.mean[c] = blend(running.mean[c], mean[c]);
-                running.variance[c] = blend(running.variance[c], variance[c] * unbiased);
-            }
-        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The readout: global average pool, fully connected layer without neuron, mean over T, cross-entropy.
 
 use crate::ops::activation::{Activation, host};
+use crate::ops::matmul::matmul;
 use crate::ops::{cuda, pool};
 use candle_core::{Device, Result, Tensor};
 
 /// `[T·B, H, W, C]` to logits `[T·B, classes]`.
 pub fn logits(x: &Activation, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    let logits = pool::global_average(x)?.matmul(&weight.t()?)?;
+    let logits = matmul(&pool::global_average(x)?, &weight.t()?)?;
     if cuda::takes(&logits) {
         cuda::train::add_bias(&logits, bias)?;
         return Ok(logits);
@@ -17,9 +18,9 @@ pub fn logits(x: &Activation, weight: &Tensor, bias: &Tensor) -> Result<Tensor> 
 /// Gradients of weight, bias and of the last activation, from those of the logits `[T·B, classes]`.
 pub fn backward(x: &Activation, weight: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor, Activation)> {
     let features = pool::global_average(x)?;
-    let grad_weight = grad.t()?.matmul(&features)?;
+    let grad_weight = matmul(&grad.t()?, &features)?;
     let grad_bias = if cuda::takes(grad) { cuda::train::bias_gradient(grad)? } else { grad.sum(0)? };
-    let grad_input = pool::global_average_backward(x, &grad.matmul(weight)?)?;
+    let grad_input = pool::global_average_backward(x, &matmul(grad, weight)?)?;
     Ok((grad_weight, grad_bias, grad_input))
 }
 

@@ -5,6 +5,7 @@ pub mod activation;
 pub mod conv;
 pub mod cpu;
 pub mod cuda;
+pub mod matmul;
 pub mod neuron;
 pub mod norm;
 pub mod optimizer;

@@ -3,7 +3,8 @@
 use super::activation::{Activation, host, modify};
 use super::cpu::norm::{Coefficients, new_norm_backward, norm_backward};
 use super::{cpu, cuda, pad8};
-use crate::model::network::{NORM_EPSILON, Normed, Running};
+use crate::model::network::{NORM_EPSILON, Normed};
+use crate::model::running::Running;
 use candle_core::{Device, Result, Tensor, WithDType};
 
 /// Mean and biased variance of each padded channel, f64 `[pad8(C)]`.

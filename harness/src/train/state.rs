@@ -2,8 +2,9 @@
 
 use crate::durable;
 use crate::exit;
-use crate::model::network::{Network, Running};
+use crate::model::network::Network;
 use crate::model::readout;
+use crate::model::running::Running;
 use crate::train::evaluate::Sums;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;

@@ -1,7 +1,8 @@
 //! A card's memory, and how near to it our own kernels come.
 
 use super::median;
-use crate::model::network::{Normed, Running, Shortcut};
+use crate::model::network::{Normed, Shortcut};
+use crate::model::running::Running;
 use crate::ops::activation::Activation;
 use crate::ops::norm::{Current, Statistics};
 use crate::ops::optimizer::Sgd;

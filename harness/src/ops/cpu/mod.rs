@@ -12,6 +12,7 @@
 mod byte;
 pub mod conv;
 pub mod lif;
+pub mod matmul;
 pub mod norm;
 mod parallel;
 pub mod pool;

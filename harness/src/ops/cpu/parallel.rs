@@ -6,23 +6,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Below this many elementary operations a loop stays on its thread: to share it would cost more than it saves.
 const SERIAL_WORK: usize = 1 << 16;
+/// The same while the other threads are [`awake`].
+const SERIAL_WORK_AWAKE: usize = 1 << 14;
+/// Small tiles are handed out together, so many operations at a time.
+const SHARE: usize = 1 << 13;
 
 /// Runs `f(i)` for `i` in `0..n`, on the pool when `work` (operations of the whole loop) is worth it.
 pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
-    if n > 1 && work >= SERIAL_WORK && rayon::current_num_threads() > 1 {
-        (0..n).into_par_iter().with_max_len(1).for_each(f);
-    } else {
-        (0..n).for_each(f);
+    match shared(n, work) {
+        Some(tiles) => tiles.for_each(f),
+        None => (0..n).for_each(f),
     }
 }
 
 /// Like [`tiles`], and returns what `f` returns, in order.
 pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
-    if n > 1 && work >= SERIAL_WORK && rayon::current_num_threads() > 1 {
-        (0..n).into_par_iter().with_max_len(1).map(f).collect()
-    } else {
-        (0..n).map(f).collect()
+    match shared(n, work) {
+        Some(tiles) => tiles.map(f).collect(),
+        None => (0..n).map(f).collect(),
     }
+}
+
+/// The tiles of a loop that is worth sharing.
+fn shared(n: usize, work: usize) -> Option<impl IndexedParallelIterator<Item = usize>> {
+    let together = (n * SHARE / work.max(1)).max(1);
+    let serial = if AWAKE.get() { SERIAL_WORK_AWAKE } else { SERIAL_WORK };
+    let worth = n > 1 && work >= serial && rayon::current_num_threads() > 1;
+    worth.then(|| (0..n).into_par_iter().with_min_len(together).with_max_len(together))
 }
 
 thread_local! {

@@ -112,7 +112,7 @@ impl Pixels for &[u8] {
 }
 
 /// The sums of a window's pixels, in order, times `share`.
-struct Window<X> {
+struct Window<'a, X> {
     x: X,
     /// Floats before the first pixel, and from a line to the next.
     first: usize,
@@ -120,22 +120,38 @@ struct Window<X> {
     /// Pixels down and across.
     size: (usize, usize),
     share: f32,
+    /// The channels.
+    out: &'a mut [f32],
 }
 
-impl<X: Pixels> Window<X> {
+impl<X: Pixels> Kernel for Window<'_, X> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn average<S: Simd>(&self, out: &mut [f32]) {
-        let c = out.len();
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the window lies in the input (the size that most have is compiled for itself).
+        unsafe {
+            match self.size {
+                (2, 2) => self.average::<S>(2, 2),
+                (lines, columns) => self.average::<S>(lines, columns),
+            }
+        }
+    }
+}
+
+impl<X: Pixels> Window<'_, X> {
+    #[inline(always)]
+    unsafe fn average<S: Simd>(self, lines: usize, columns: usize) {
+        let c = self.out.len();
         for channel in (0..c).step_by(S::LANES) {
             // SAFETY: the window lies in the input, and all pixels have `c` channels, a multiple of the lanes.
             unsafe {
                 let mut sum = S::zero();
-                for y in 0..self.size.0 {
-                    for x in 0..self.size.1 {
+                for y in 0..lines {
+                    for x in 0..columns {
                         sum = S::add(sum, self.x.load::<S>(self.first + y * self.line + x * c + channel));
                     }
                 }
-                S::store(out.as_mut_ptr().add(channel), S::mul(sum, S::splat(self.share)));
+                S::store(self.out.as_mut_ptr().add(channel), S::mul(sum, S::splat(self.share)));
             }
         }
     }
@@ -158,11 +174,13 @@ impl<X: Pixels> Kernel for Windows<'_, X> {
         let c = pad8(p.channels);
         let (image, line) = (self.line / p.out_height() * p.height, p.width * c);
         let ys = p.window(self.line % p.out_height(), p.height);
+        let whole = share(ys.len(), p.kernel);
         for (ox, out) in self.out.chunks_exact_mut(c).enumerate() {
             let xs = p.window(ox, p.width);
-            let (first, share) = ((image + ys.start) * line + xs.start * c, share(ys.len(), xs.len()));
+            let first = (image + ys.start) * line + xs.start * c;
+            let share = if xs.len() == p.kernel { whole } else { share(ys.len(), xs.len()) };
             // SAFETY: windows lie in their image.
-            unsafe { Window { x, first, line, size: (ys.len(), xs.len()), share }.average::<S>(out) };
+            unsafe { Window { x, first, line, size: (ys.len(), xs.len()), share, out }.run::<S>() };
         }
     }
 }
@@ -210,6 +228,8 @@ struct Shares<'a> {
     width: usize,
     ys: &'a [(usize, usize)],
     xs: &'a [Vec<(usize, usize)>],
+    /// Of windows of so many pixels.
+    shares: &'a [f32],
     out: &'a mut [f32],
 }
 
@@ -227,7 +247,7 @@ impl Kernel for Shares<'_> {
                     for (oy, lines) in self.ys {
                         for (ox, columns) in xs {
                             let grad = self.grad.as_ptr().add((oy * self.width + ox) * c + channel);
-                            sum = S::add(sum, S::mul(S::splat(share(*lines, *columns)), S::load(grad)));
+                            sum = S::add(sum, S::mul(S::splat(self.shares[lines * columns]), S::load(grad)));
                         }
                     }
                     S::store(out.as_mut_ptr().add(channel), sum);
@@ -242,32 +262,18 @@ pub fn backward(p: &PoolShape, grad_out: &[f32]) -> Vec<f32> {
     assert_eq!(grad_out.len(), p.out_len(), "the gradient fits {p:?}");
     let (c, width) = (pad8(p.channels), p.out_width());
     let (ys, xs) = (reached(p, p.height), reached(p, p.width));
+    let shares: Vec<f32> = (0..=p.kernel * p.kernel).map(|pixels| share(pixels, 1)).collect();
     let fill = |target: Shared<f32>| {
         tiles(p.images * p.height, p.in_len(), |line| {
             // SAFETY: each tile is one line of the input.
             let out = unsafe { target.zeroed(line * p.width * c, p.width * c) };
             let each = p.out_height() * width * c;
             let grad = &grad_out[line / p.height * each..][..each];
-            simd::run(Shares { grad, width, ys: &ys[line % p.height], xs: &xs, out }, c);
+            simd::run(Shares { grad, width, ys: &ys[line % p.height], xs: &xs, shares: &shares, out }, c);
         });
     };
     // SAFETY: the lines are all of the input.
     unsafe { written(p.in_len(), fill) }
-}
-
-/// The average of one image's pixels.
-struct Image<'a, X> {
-    window: Window<X>,
-    out: &'a mut [f32],
-}
-
-impl<X: Pixels> Kernel for Image<'_, X> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        // SAFETY: the window is an image.
-        unsafe { self.window.average::<S>(self.out) }
-    }
 }
 
 /// The average over all `pixels` of each image: `[images, pad8(channels)]`.
@@ -277,17 +283,13 @@ pub fn global_forward(images: usize, pixels: usize, channels: usize, x: Input, o
     let (len, target) = (x.len(), Shared::new(out));
     tiles(images, len, |image| {
         // SAFETY: each tile is one image.
-        let out = unsafe { target.slice(image * c, c) };
-        let (first, line, size) = (image * pixels * c, pixels * c, (1, pixels));
+        let sums = unsafe { target.slice(image * c, c) };
+        let (first, line, size, out) = (image * pixels * c, pixels * c, (1, pixels), &mut *sums);
         match x {
-            Input::Map(x) => {
-                simd::run(Image { window: Window { x, first, line, size, share: 1.0 }, out: &mut *out }, c)
-            }
-            Input::Spikes(x) => {
-                simd::run(Image { window: Window { x, first, line, size, share: 1.0 }, out: &mut *out }, c)
-            }
+            Input::Map(x) => simd::run(Window { x, first, line, size, share: 1.0, out }, c),
+            Input::Spikes(x) => simd::run(Window { x, first, line, size, share: 1.0, out }, c),
         }
-        out.iter_mut().for_each(|s| *s /= pixels as f32);
+        sums.iter_mut().for_each(|sum| *sum /= pixels as f32);
     });
 }
 

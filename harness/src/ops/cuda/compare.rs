@@ -3,8 +3,9 @@
 mod groups;
 
 use crate::model::layout::{ConvNorm, Pool};
-use crate::model::network::{Normed, Running, Shortcut};
+use crate::model::network::{Normed, Shortcut};
 use crate::model::readout;
+use crate::model::running::Running;
 use crate::ops::activation::Activation;
 use crate::ops::norm::{Current, Statistics};
 use crate::ops::optimizer::Sgd;

@@ -1,7 +1,8 @@
 //! What the parts of a batch leave, read from the device and told to all processes.
 
-use crate::model::network::{BatchStatistics, Output};
+use crate::model::network::Output;
 use crate::model::readout;
+use crate::model::running::BatchStatistics;
 use crate::ranks::Ranks;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

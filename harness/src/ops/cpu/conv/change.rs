@@ -106,23 +106,36 @@ impl Kernel for Update<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(mut self) {
-        let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
-        for (i, (&new, &old)) in self.new.iter().zip(self.old).enumerate() {
-            let mut changed = new ^ old;
-            let pixel = i / bytes;
-            while changed != 0 {
-                let bit = changed.trailing_zeros() as usize;
-                changed &= changed - 1;
-                for &(ky, oy) in &self.reached.0[pixel / s.width] {
-                    for &(kx, ox) in &self.reached.1[pixel % s.width] {
-                        let row = (ky * s.kernel + kx) * s.c_in + 8 * (i % bytes) + bit;
-                        // SAFETY: the caller has made S fit the CPU.
-                        unsafe { self.add_row::<S>(row, oy * s.out_width() + ox, new >> bit & 1 == 1) };
+        let (s, bits) = (self.s, pad8(self.s.c_in));
+        let bytes = s.width * bits / 8;
+        let lines = self.new.chunks_exact(bytes).zip(self.old.chunks_exact(bytes));
+        for ((new, old), rows) in lines.zip(&self.reached.0) {
+            for (at, (new, old)) in new.chunks(8).zip(old.chunks(8)).enumerate() {
+                let new = word(new);
+                let mut changed = new ^ word(old);
+                while changed != 0 {
+                    let bit = changed.trailing_zeros() as usize;
+                    changed &= changed - 1;
+                    let (x, channel) = ((64 * at + bit) / bits, (64 * at + bit) % bits);
+                    for &(ky, oy) in rows {
+                        for &(kx, ox) in &self.reached.1[x] {
+                            let row = (ky * s.kernel + kx) * s.c_in + channel;
+                            // SAFETY: the caller has made S fit the CPU.
+                            unsafe { self.add_row::<S>(row, oy * s.out_width() + ox, new >> bit & 1 == 1) };
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// The bits of up to eight bytes.
+#[inline(always)]
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
 }
 
 impl Update<'_> {
@@ -163,22 +176,29 @@ mod tests {
     #[test]
     fn few_changes_update_the_sums_of_the_pass_before() {
         let _path = any_path();
-        let s = ConvShape { images: 4, height: 8, width: 8, c_in: 64, c_out: 64, kernel: 3, stride: 1, padding: 1 };
-        let weight = normals(1, s.weight_len());
-        let (_, before) = spikes(4, s.images * s.height * s.width, s.c_in, 0.3);
-        let mut after = before.clone();
-        after.iter_mut().step_by(20).for_each(|byte| *byte ^= 2);
-        let packed = Packed::keeping();
-        forward_packed(&s, Input::Spikes(&before), &weight, &packed);
-        let changes = packed.before.get().expect("the first pass is kept").changes(&after);
-        assert_eq!(changes, after.len().div_ceil(20) as u64);
-        assert!(few(&s, changes, pool::count_spikes(&after)));
-        let bits = |packed| {
-            let map = forward_packed(&s, Input::Spikes(&after), &weight, packed);
-            map.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        assert_eq!(bits(&packed), bits(&Packed::default()));
+        // Words of one pixel, of several, and with the end of a line in them.
+        for (height, width, c_in, kernel, stride) in
+            [(8, 8, 64, 3, 1), (32, 32, 8, 3, 1), (9, 13, 16, 3, 2), (8, 11, 24, 1, 1)]
+        {
+            let padding = kernel / 2;
+            let s = ConvShape { images: 4, height, width, c_in, c_out: c_in, kernel, stride, padding };
+            let weight = normals(1, s.weight_len());
+            let (_, before) = spikes(4, s.images * s.height * s.width, s.c_in, 0.3);
+            let mut after = before.clone();
+            after.iter_mut().step_by(51).enumerate().for_each(|(i, byte)| *byte ^= 1 << (i % 8));
+            let packed = Packed::keeping();
+            forward_packed(&s, Input::Spikes(&before), &weight, &packed);
+            let changes = packed.before.get().expect("the first pass is kept").changes(&after);
+            assert_eq!(changes, after.len().div_ceil(51) as u64);
+            assert!(few(&s, changes, pool::count_spikes(&after)), "{s:?}");
+            let bits = |packed| {
+                let map = forward_packed(&s, Input::Spikes(&after), &weight, packed);
+                map.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert!(bits(&packed) == bits(&Packed::default()), "{s:?}");
+        }
     }
+
     #[test]
     fn narrow_layers_are_summed_anew_from_fewer_changes_on() {
         let _path = any_path();
