@@ -12,8 +12,8 @@ pub fn most_at_once(cells: &[&Cell]) -> usize {
     cells.iter().filter(|cell| !parents.contains(cell.id.as_str())).count()
 }
 
-/// Cells, parents before children, in the order in which several workers end soonest: the one that the most work waits for,
-/// its own and that of its longest line of descendants, first. So no long cell is left for one worker at the end.
+/// Cells, parents before children, in an order in which several workers end about together: first the one with the most work
+/// ahead, its own and that of its longest line of descendants. So what is left for one worker at the end is short.
 pub fn longest_first(mut cells: Vec<Cell>) -> Vec<Cell> {
     let mut ahead: HashMap<String, f64> = HashMap::new();
     for cell in cells.iter().rev() {
@@ -155,9 +155,12 @@ mod tests {
         assert_eq!(order(cells.clone()), expected);
         cells[1..].rotate_left(2);
         assert_eq!(order(cells.clone()), expected);
-        // A cell of its own that is longer than any chain.
-        let mut alone = cells[0].clone();
-        (alone.id, alone.config.stage.epochs) = ("alone".into(), 1_000);
+        // A cell of its own that takes a little longer than the longest chain, and less than both together.
+        let mut alone = cells.iter().find(|cell| cell.stage == "ann").unwrap().clone();
+        let of = |cell: &Cell| work(cell).training_macs;
+        let longest: f64 = cells.iter().filter(|cell| cell.method_name() != "rectangle").map(of).sum();
+        alone.config.stage.epochs *= (longest / of(&alone)) as usize + 1;
+        alone.id = "alone".into();
         cells.push(alone);
         assert_eq!(longest_first(cells)[0].id, "alone");
     }

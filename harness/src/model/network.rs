@@ -149,7 +149,8 @@ pub struct Output {
     layers: Vec<LayerActivity>,
     /// The layers' spikes, I64 `[1]` each, on the network's device.
     spikes: Vec<Tensor>,
-    /// The batch statistics of each norm and the values a channel that they are of, for [`Network::update_running`].
+    /// Of each norm: its number, its batch statistics and the values a channel that they are of; for
+    /// [`Network::update_running`].
     pub statistics: Vec<(usize, norm::Statistics, usize)>,
     /// In the layers' order; empty unless kept.
     pub tape: Vec<Saved>,

@@ -4,15 +4,19 @@ use super::cpu::matmul::{Matrix, product};
 use super::cuda;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
-/// `a · b` of f32 matrices, either of them transposed if need be.
+/// `a · b` of f32 matrices of any strides.
 ///
-/// candle's own product, whose bits this has, asks the system on a CPU for the number of its cores each time: on Linux it
-/// reads all of `/proc/cpuinfo`, which takes longer than the readout that it is for.
+/// On a CPU candle's own product, whose bits this has, asks the system for the number of its cores each time, unless
+/// `RAYON_NUM_THREADS` says it: on Linux it reads all of `/proc/cpuinfo`, which takes longer than the readout of a small
+/// network.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if cuda::takes(a) {
         return a.matmul(b);
     }
     let dims = (a.dim(0)?, b.dim(1)?);
+    if a.dim(1)? != b.dim(0)? {
+        bail!("a product of {:?} and {:?}: as many columns as rows", a.shape(), b.shape());
+    }
     let out = with_matrix(a, |a| with_matrix(b, |b| product(a, b)))??;
     Tensor::from_vec(out, dims, &Device::Cpu)
 }
@@ -24,7 +28,12 @@ fn with_matrix<R>(tensor: &Tensor, f: impl FnOnce(Matrix<'_>) -> R) -> Result<R>
             let values = &values[layout.start_offset()..];
             Ok(f(Matrix { values, dims: tensor.dims2()?, strides: (down, across) }))
         }
-        _ => bail!("a product takes two f32 matrices, not {:?} {:?}", tensor.dtype(), tensor.shape()),
+        _ => bail!(
+            "a product takes two f32 matrices in host memory, not {:?} {:?} on {:?}",
+            tensor.dtype(),
+            tensor.shape(),
+            tensor.device()
+        ),
     }
 }
 
@@ -34,7 +43,8 @@ mod tests {
     use crate::rng::{Purpose, Stream};
 
     #[test]
-    fn products_have_candles_bits() {
+    fn products_have_candles_bits_on_any_number_of_threads() {
+        let pools = [1, 4].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
         let mut stream = Stream::new(0, Purpose::Synthetic, (0, 0));
         let mut matrix = |rows: usize, columns: usize| {
             let values: Vec<f32> = (0..rows * columns).map(|_| stream.normal() as f32).collect();
@@ -49,7 +59,10 @@ mod tests {
             let (a_t, b_t) = (a.t().unwrap().contiguous().unwrap(), b.t().unwrap().contiguous().unwrap());
             let (a_t, b_t) = (a_t.t().unwrap(), b_t.t().unwrap());
             for (a, b) in [(&a, &b), (&a_t, &b), (&a, &b_t), (&a_t, &b_t)] {
-                assert_eq!(bits(matmul(a, b).unwrap()), bits(a.matmul(b).unwrap()), "{m} × {k} × {n}");
+                let expected = bits(a.matmul(b).unwrap());
+                for pool in &pools {
+                    assert_eq!(bits(pool.install(|| matmul(a, b)).unwrap()), expected, "{m} × {k} × {n}");
+                }
             }
         }
     }
@@ -63,6 +76,8 @@ mod tests {
         let part = a.narrow(1, 1, 2).unwrap();
         let product = matmul(&part.t().unwrap(), &part).unwrap();
         assert_eq!(product.to_vec2::<f32>().unwrap(), [[29.0, 36.0], [36.0, 45.0]]);
-        assert!(matmul(&a, &a.to_dtype(candle_core::DType::F64).unwrap()).is_err());
+        assert!(matmul(&a, &a).unwrap_err().to_string().contains("as many columns as rows"));
+        let double = a.to_dtype(candle_core::DType::F64).unwrap();
+        assert!(matmul(&a, &double.t().unwrap()).unwrap_err().to_string().contains("not F64"));
     }
 }

@@ -16,21 +16,26 @@ pub struct Matrix<'a> {
 impl Matrix<'_> {
     fn check(&self) {
         let ((rows, columns), (down, across)) = (self.dims, self.strides);
-        let floats = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * down + (columns - 1) * across + 1 };
-        assert!(floats <= self.values.len(), "{rows} × {columns} elements, strides {down}, {across}, lie in the slice");
+        let last = || (rows - 1).checked_mul(down)?.checked_add((columns - 1).checked_mul(across)?);
+        let inside = rows == 0 || columns == 0 || last().is_some_and(|last| last < self.values.len());
+        assert!(inside, "{rows} × {columns} elements, strides {down}, {across}, lie in the slice");
     }
 }
 
-/// `a · b`, row after row, on this thread: what the threads of a pool would win on a readout, they lose on each other.
+/// `a · b`, row after row; large ones on the pool, to the same bits.
 ///
 /// # Panics
-/// If a has not as many columns as b has rows, or the elements of one lie outside its slice.
+/// If a has not as many columns as b has rows, an element of one lies outside its slice, or memory cannot hold the product.
 pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
     a.check();
     b.check();
     let ((m, k), (rows, n)) = (a.dims, b.dims);
     assert_eq!(k, rows, "as many columns as rows");
-    let mut out = vec![0f32; m * n];
+    let mut out = vec![0f32; m.checked_mul(n).expect("a product that memory holds")];
+    let parallelism = match rayon::current_num_threads() {
+        1 => Parallelism::None,
+        threads => Parallelism::Rayon(threads),
+    };
     let stride = |stride: usize| stride.cast_signed();
     // SAFETY: `check` has seen that all elements of `a` and `b` lie in their slices; `out` has m rows of n.
     unsafe {
@@ -53,8 +58,21 @@ pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
             false,
             false,
             false,
-            Parallelism::None,
+            parallelism,
         );
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "lie in the slice")]
+    fn elements_outside_the_slice_are_refused() {
+        let matrix = |columns| Matrix { values: &[1.0; 6], dims: (2, columns), strides: (columns, 1) };
+        assert_eq!(product(matrix(2), matrix(3)), [2.0; 6]);
+        product(matrix(2), matrix(4));
+    }
 }

@@ -120,7 +120,7 @@ struct Window<'a, X> {
     /// Pixels down and across.
     size: (usize, usize),
     share: f32,
-    /// The channels.
+    /// The averages of the channels.
     out: &'a mut [f32],
 }
 
@@ -128,9 +128,10 @@ impl<X: Pixels> Kernel for Window<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the window lies in the input (the size that most have is compiled for itself).
+        // SAFETY: the caller's: S fits the CPU, and the window lies in the input.
         unsafe {
             match self.size {
+                // Most are so large: compiled for themselves.
                 (2, 2) => self.average::<S>(2, 2),
                 (lines, columns) => self.average::<S>(lines, columns),
             }
@@ -179,7 +180,7 @@ impl<X: Pixels> Kernel for Windows<'_, X> {
             let xs = p.window(ox, p.width);
             let first = (image + ys.start) * line + xs.start * c;
             let share = if xs.len() == p.kernel { whole } else { share(ys.len(), xs.len()) };
-            // SAFETY: windows lie in their image.
+            // SAFETY: windows lie in their image, and the caller has made S fit the CPU.
             unsafe { Window { x, first, line, size: (ys.len(), xs.len()), share, out }.run::<S>() };
         }
     }
