@@ -21,6 +21,9 @@ const RECIPE_VERSION: u32 = 5;
 /// File systems end names at 255 bytes; temporary files and reports add to an id.
 const LONGEST_ID: usize = 200;
 
+/// Hexadecimal digits of a `series_id`: 64 bits, so a collision within a file is out of the question.
+const SERIES_DIGITS: usize = 16;
+
 /// Everything that changes a cell's result, and nothing else: its hash is the cell's identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,6 +74,11 @@ pub struct Cell {
     pub id: String,
     /// SHA-256 of the configuration, hex.
     pub config_hash: String,
+    /// Hash of everything that changes the result, of this cell and of its ancestors, without the seed: the seeds of
+    /// one experiment share it.
+    pub series_id: String,
+    /// The stages that it inherits from, oldest first, as the column `ancestors` says them.
+    pub ancestors: Vec<String>,
     /// `ann`, `t6` …
     pub stage: String,
     /// What it trains.
@@ -80,15 +88,27 @@ pub struct Cell {
 }
 
 impl Cell {
-    fn new(config: CellConfig, stage: String, audit_fdg: Fdg) -> Result<Self> {
-        let hash = Sha256::digest(serde_json::to_vec(&config)?);
-        let config_hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    /// The cell of a configuration, whose `parent_cell` is `parent`.
+    pub(crate) fn new(config: CellConfig, parent: Option<&Self>, audit_fdg: Fdg) -> Result<Self> {
+        let config_hash = hash(&config)?;
+        let stage = config.time_steps.map_or("ann".into(), |t| format!("t{t}"));
         let arm = config.method.as_ref().map_or(String::new(), |m| format!("{}-", m.name));
         let (dataset, architecture) = (config.data.dataset, config.network.architecture.name());
         let mut slug = format!("{dataset}-{architecture}-{arm}{stage}-s{}", config.seed);
         slug.truncate(LONGEST_ID - 11); // names are ASCII; the hash tells the cut ones apart
         let id = format!("{slug}-{}", &config_hash[..10]);
-        Ok(Self { id, config_hash, stage, config, audit_fdg })
+        // A parent's id holds the seed too, so the parent's series stands in its place.
+        let seedless =
+            CellConfig { seed: 0, parent_cell: parent.map(|parent| parent.series_id.clone()), ..config.clone() };
+        let series_id = hash(&seedless)?[..SERIES_DIGITS].to_string();
+        let ancestors = parent.map(|parent| [&parent.ancestors[..], &[parent.in_words()]].concat()).unwrap_or_default();
+        Ok(Self { id, config_hash, series_id, ancestors, stage, config, audit_fdg })
+    }
+
+    /// `t4: 16 epochs, lr 0.05, weight decay 0.0001`.
+    fn in_words(&self) -> String {
+        let methods::tit::StageRecipe { epochs, lr, weight_decay } = self.config.stage;
+        format!("{}: {epochs} epochs, lr {lr}, weight decay {weight_decay}", self.stage)
     }
 
     /// The arm's name; `ann` for the ANN.
@@ -100,6 +120,12 @@ impl Cell {
     pub fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(&self.config)?)
     }
+}
+
+/// SHA-256 of a configuration, in hexadecimal.
+fn hash(config: &CellConfig) -> Result<String> {
+    let hash = Sha256::digest(serde_json::to_vec(config)?);
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl CellConfig {
@@ -183,7 +209,8 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
             fdg: arm.as_ref().filter(|m| m.fdg).map(|_| fdg),
             method: arm,
         };
-        cells.push(Cell::new(config, stage.name(), fdg)?);
+        let cell = Cell::new(config, stage.parent.map(|i| &cells[i]), fdg)?;
+        cells.push(cell);
     }
     Ok(cells)
 }

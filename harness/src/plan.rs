@@ -98,6 +98,7 @@ pub fn run_plan(suite: &crate::suite::Suite, cells: &[Cell], command: &str) -> R
         suite: suite.name.clone(),
         command: command.to_string(),
         banner: suite.banner.clone(),
+        reference: suite.reference().map(str::to_string),
         deviations: suite.deviations.clone(),
         cells: cells.collect(),
     }

@@ -1,7 +1,7 @@
 //! From a trained cell to its row and the companions of the row.
 
 use crate::cell::{Cell, in_chain, protocol_of_parts};
-use crate::data::Dataset;
+use crate::data::{Dataset, Split};
 use crate::device::{Device, describe};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
 use crate::model::layout::Layout;
@@ -11,11 +11,14 @@ use crate::train::audit::{Audit, audit};
 use crate::train::trainer::Job;
 use crate::train::{Evaluation, State};
 use anyhow::Result;
+use methods::lif::Reset;
 use report::record::{AnytimePoint, LayerPoint, Record, SCHEMA_VERSION, Status};
 
 /// Energies of one operation at 45 nm (Horowitz 2014), in picojoules: multiply-accumulate and accumulate, f32.
 const MAC_PICOJOULES: f64 = 4.6;
 const AC_PICOJOULES: f64 = 0.9;
+/// What every cell minimises.
+const LOSS: &str = "cross-entropy of the mean logits";
 /// An f32 membrane potential.
 const MEMBRANE_BYTES: u64 = 4;
 
@@ -37,14 +40,14 @@ pub fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Sta
     let (config, environment, device) = (&cell.config, Environment::new(), describe(device));
     let surrogate = config.method.as_ref().map(|m| m.surrogate);
     let lif = config.time_steps.map(|_| config.network.neuron);
-    Record {
+    let record = Record {
         schema_version: SCHEMA_VERSION,
         cell_id: cell.id.clone(),
         suite: suite.to_string(),
         dataset: config.data.dataset.to_string(),
         protocol_id: config.protocol_id.clone(),
         architecture: config.network.architecture.name().to_string(),
-        width: config.network.width,
+        width: Some(config.network.width),
         norm: config.network.norm.name().to_string(),
         tau: lif.map(|lif| lif.tau),
         v_th: lif.map(|lif| lif.v_th),
@@ -54,27 +57,15 @@ pub fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Sta
         surrogate_width: surrogate.map(|s| s.width()),
         surrogate_peak: surrogate.map(|s| s.peak()),
         surrogate_area: surrogate.map(|s| s.area()),
-        fdg: config.fdg.is_some(),
+        fdg: Some(config.fdg.is_some()),
         fdg_batch: config.fdg.map(|fdg| fdg.batch),
-        tit: in_chain(cell),
+        tit: Some(in_chain(cell)),
         train_time_steps: config.time_steps,
         eval_time_steps: config.time_steps,
         seed: config.seed,
-        epochs: config.stage.epochs,
-        batch: config.batch,
-        top1_last: None,
-        top1_best: None,
-        top1_held_out: None,
-        top5_last: None,
-        loss_last: None,
-        firing_rate: None,
-        synops_ac: None,
-        macs: None,
-        energy_picojoules: None,
-        parameters: None,
-        state_bytes: None,
+        epochs: Some(config.stage.epochs),
+        batch: Some(config.batch),
         peak_memory_bytes: peak_memory_bytes(),
-        train_seconds: None,
         numerics: Some(device.numerics),
         device: Some(device.class.into()),
         threads: Some(environment.threads),
@@ -88,12 +79,44 @@ pub fn row(cell: &Cell, suite: &str, started: &str, device: &Device, status: Sta
         git_revision: environment.git_revision,
         git_dirty: environment.git_dirty,
         config_hash: cell.config_hash.clone(),
-        data_hash: None,
         parent_cell: config.parent_cell.clone(),
         started_utc: Some(started.to_string()),
         finished_utc: Some(utc_now()),
         status,
         error,
+        ..Record::default()
+    };
+    identified(record, cell)
+}
+
+/// The row with the columns that say which experiment the cell is. They follow from its configuration alone, so that a
+/// result of an earlier version can be given them too.
+pub fn identified(record: Record, cell: &Cell) -> Record {
+    let config = &cell.config;
+    let lif = config.time_steps.map(|_| config.network.neuron);
+    let name = |reset| match reset {
+        Reset::Hard => "hard",
+        Reset::Soft => "soft",
+    };
+    Record {
+        schema_version: SCHEMA_VERSION,
+        series_id: Some(cell.series_id.clone()),
+        stem: Some(if config.network.imagenet_stem { "imagenet" } else { "cifar" }.into()),
+        reset: lif.map(|lif| name(lif.reset).into()),
+        detach_reset: lif.map(|lif| lif.detach_reset),
+        surrogate_start: config.method.as_ref().map(|m| m.surrogate.parameter()),
+        fdg_epsilon: config.fdg.map(|fdg| fdg.epsilon),
+        fdg_step: config.fdg.map(|fdg| fdg.step),
+        fdg_floor: config.fdg.map(|fdg| fdg.floor),
+        fdg_cap: config.fdg.map(|fdg| fdg.cap),
+        ancestors: Some(cell.ancestors.join(" > ")).filter(|ancestors| !ancestors.is_empty()),
+        lr: Some(config.stage.lr),
+        weight_decay: Some(config.stage.weight_decay),
+        momentum: Some(config.momentum),
+        loss: Some(LOSS.into()),
+        precision: Some(config.precision.clone()),
+        recipe_version: Some(config.recipe_version),
+        ..record
     }
 }
 
@@ -126,6 +149,8 @@ pub fn finished(
     record.train_seconds = Some(state.progress.train_seconds);
     record.git_revision = state.progress.git_revision.clone();
     record.data_hash = Some(dataset.data_hash().to_string());
+    record.train_samples = Some(dataset.len(Split::Train).saturating_sub(config.held_out));
+    record.test_samples = Some(dataset.len(Split::Test));
     record.peak_memory_bytes = peak_memory_bytes();
     let layout = Layout::new(&config.network, channels(config.data.dataset), dataset.classes(), None);
     let (first, others) = layer_macs(&layout, config.data.size);

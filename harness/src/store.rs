@@ -1,11 +1,13 @@
 //! A result folder: cells, their commit points, and the CSV files that are derived from them.
 
-use crate::cell::Cell;
+use crate::cell::{Cell, CellConfig};
 use crate::durable;
 use crate::exit;
 use crate::lock::Lock;
+use crate::row;
 use crate::train::state::Checkpoints;
 use anyhow::{Context, Result};
+use methods::fdg::Fdg;
 use report::record::{
     self, AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan, Status,
     is_volatile,
@@ -44,6 +46,12 @@ pub struct Store {
 
 /// The process that renews the CSV files needs seconds; one that hangs must not stop the others.
 const LONGEST_REBUILD: Duration = Duration::from_secs(60);
+
+/// Stages of a chain; ends a cycle of parents in damaged files.
+const LONGEST_CHAIN: usize = 64;
+
+/// An audit's settings, which are no part of a cell's identity and of no row.
+const ANY_FDG: Fdg = Fdg { epsilon: 0.1, step: 0.2, floor: 0.2, cap: 20.0, batch: 1 };
 
 impl Store {
     /// Opens or makes the folder, and proves that it can be written.
@@ -224,7 +232,7 @@ impl Store {
         let mut all = CsvRows::default();
         for cell in &plan.cells {
             if let Some(result) = self.result(&cell.cell_id)? {
-                all.records.push(result.record);
+                all.records.push(self.identified(result.record)?);
                 all.curves.extend(result.curves);
                 all.anytime.extend(result.anytime);
                 all.fdg.extend(result.fdg);
@@ -241,6 +249,36 @@ impl Store {
         record::write_csv(&path("layers.csv"), &all.layers)?;
         record::write_csv(&path("fidelity.csv"), &all.fidelity)?;
         record::write_csv(&path("membrane.csv"), &all.membranes)
+    }
+}
+
+impl Store {
+    /// A row of an earlier version with the columns that it lacks, from the configurations that lie beside the results.
+    fn identified(&self, record: Record) -> Result<Record> {
+        if record.series_id.is_some() {
+            return Ok(record);
+        }
+        let cell = self.stored_cell(&record.cell_id, 0)?;
+        Ok(row::identified(record, &cell))
+    }
+
+    /// A cell as its `config.toml` and those of its ancestors describe it.
+    fn stored_cell(&self, id: &str, depth: usize) -> Result<Cell> {
+        let path = self.cell_folder(id).join("config.toml");
+        let damaged = |error: &dyn std::fmt::Display| {
+            exit::data(format!(
+                "{}: {error}; this cell's row is of an earlier version and needs the file: restore it, or remove the \
+                 cell's folder to compute the cell again",
+                path.display()
+            ))
+        };
+        if depth > LONGEST_CHAIN {
+            return Err(damaged(&"its ancestors never end"));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| damaged(&error))?;
+        let config: CellConfig = toml::from_str(&text).map_err(|error| damaged(&error))?;
+        let parent = config.parent_cell.as_deref().map(|parent| self.stored_cell(parent, depth + 1)).transpose()?;
+        Cell::new(config, parent.as_ref(), ANY_FDG)
     }
 }
 

@@ -49,6 +49,9 @@ pub struct Suite {
     /// The arms whose comparison is the claim: a `--budget` buys them first. Empty: all alike.
     #[serde(default)]
     pub headline: Vec<String>,
+    /// The arm that the others are compared with; the first of `headline` where it is absent.
+    #[serde(default)]
+    pub reference: Option<String>,
     /// What a task asks of a cluster (`--launcher slurm`); changes no result.
     #[serde(default)]
     pub slurm: Resources,
@@ -170,6 +173,12 @@ impl Suite {
         Ok(suite)
     }
 
+    /// The arm that the others are compared with: `reference`, else the first of `headline`, else the first arm.
+    pub fn reference(&self) -> Option<&str> {
+        let first = || self.headline.first().or(self.methods.first().map(|method| &method.name));
+        self.reference.as_ref().or_else(first).map(String::as_str)
+    }
+
     /// The method of that name.
     pub fn method(&self, name: &str) -> Result<&Method> {
         self.methods.iter().find(|m| m.name == name).with_context(|| {
@@ -192,6 +201,9 @@ impl Suite {
         }
         for name in &self.headline {
             self.method(name).context("headline")?;
+        }
+        if let Some(name) = &self.reference {
+            self.method(name).context("reference")?;
         }
         for (i, experiment) in self.experiments.iter().enumerate() {
             self.validate_experiment(experiment)

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use crate::markdown;
 use crate::pairing::{self, Group};
 use crate::plot::escape as escape_xml;
-use crate::record::{Record, read_each};
-use crate::results::{Results, check_row};
+use crate::record::Record;
+use crate::results::Results;
+use crate::rows::Rows;
 use crate::stats::{CONFIDENCE, mean, t_interval};
 
 /// How far each metric may move from the baseline before it counts.
@@ -135,13 +136,14 @@ fn metrics(tolerance: &Tolerance) -> [Metric; 7] {
 /// seeds or more, the 95 % interval of the paired differences excludes zero. Cells that are missing from either side,
 /// planned but not run, failed, or without a metric that the baseline has, are no pass; nor is an empty comparison.
 pub fn check(dir: &Path, baseline: &Path, tolerance: &Tolerance) -> Result<Gate> {
-    let results = Results::load(dir)?;
-    let (expected, mut notes) = read_rows(baseline)?;
-    notes.extend(results.notes.iter().filter(|note| note.contains("rows.csv") || note.contains("incomplete")).cloned());
-    let groups = pairing::pair(&expected, &results.rows, ["the baseline", "the folder"]);
-    notes.extend(pairing::unlike_kernels(&groups));
+    let expected = Rows::read(baseline)?;
+    let found = Rows::read(dir)?;
+    // A file of rows alone has no plan, so nothing in it can be known to be missing.
+    let plan = if dir.is_dir() { Some(Results::load(dir)?) } else { None };
+    let pairing::Pairing { groups, notes: more } = pairing::pair(&expected, &found, ["the baseline", "the folder"]);
+    let mut notes: Vec<String> = [&expected.notes[..], &found.notes, &more].concat();
     let mut cases: Vec<Case> = groups.iter().map(|group| judge(group, tolerance)).collect();
-    cases.extend(unrun(&results));
+    cases.extend(plan.as_ref().and_then(unrun));
     let compared = cases.iter().any(|case| !case.lines.is_empty());
     if !compared {
         notes.push("Nothing was measured on both sides, which is no pass.".into());
@@ -152,18 +154,6 @@ pub fn check(dir: &Path, baseline: &Path, tolerance: &Tolerance) -> Result<Gate>
         () => Outcome::Pass,
     };
     Ok(Gate { outcome, cases, notes })
-}
-
-/// Reads and checks the rows of a file, or of the folder it lies in.
-pub(crate) fn read_rows(path: &Path) -> Result<(Vec<Record>, Vec<String>)> {
-    let file = if path.is_dir() { path.join("rows.csv") } else { path.to_path_buf() };
-    let mut rows = Vec::new();
-    let notes = read_each(&file, |row: Record| {
-        check_row(&row)?;
-        rows.push(row);
-        Ok(())
-    })?;
-    Ok((rows, notes))
 }
 
 /// Planned cells that have no row: as missing as those the baseline has.

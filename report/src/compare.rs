@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::check::read_rows;
 use crate::markdown;
 use crate::pairing;
+use crate::rows::Rows;
 use crate::section::comparison::p_value;
 use crate::section::{Cell, Column, Row, Table, interval, percent, points};
 use crate::stats::{self, Paired};
@@ -40,11 +40,9 @@ pub struct Compared {
 
 /// Pairs two result folders (or `rows.csv` files) by experiment and seed.
 pub fn compare(a: &Path, b: &Path) -> Result<Comparison> {
-    let (rows_a, mut notes) = read_rows(a)?;
-    let (rows_b, more) = read_rows(b)?;
-    notes.extend(more);
-    let groups = pairing::pair(&rows_a, &rows_b, ["A", "B"]);
-    notes.extend(pairing::unlike_kernels(&groups));
+    let (rows_a, rows_b) = (Rows::read(a)?, Rows::read(b)?);
+    let pairing::Pairing { groups, notes: more } = pairing::pair(&rows_a, &rows_b, ["A", "B"]);
+    let notes = [&rows_a.notes[..], &rows_b.notes, &more].concat();
     let gaps = groups.iter().flat_map(|group| group.gaps.iter().map(|gap| format!("{}, {gap}", group.name))).collect();
     let mut rows: Vec<Compared> = Vec::new();
     for group in &groups {

@@ -16,6 +16,7 @@ pub mod published;
 pub mod record;
 mod render;
 mod results;
+mod rows;
 mod section;
 mod series;
 mod splice;

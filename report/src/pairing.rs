@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::record::{Record, Status};
+use crate::rows::{Rows, common_series};
+use crate::series::network;
 use crate::verdict::{status, time_steps};
 
 /// One method at one T under one protocol and recipe, in both sets.
@@ -16,74 +18,110 @@ pub(crate) struct Group<'a> {
     pub gaps: Vec<String>,
 }
 
-/// Everything but the seed that makes two cells the same experiment.
-type Key<'a> = (&'a str, &'a str, &'a str, usize, &'a str, &'a str, Option<usize>, Option<usize>, usize, usize, String);
+/// The rows of one experiment: by seed, those of the first and of the second set.
+type Seeds<'a> = BTreeMap<u64, [Vec<&'a Record>; 2]>;
 
-fn key(row: &Record) -> Key<'_> {
-    (
-        &row.dataset,
-        &row.protocol_id,
-        &row.architecture,
-        row.width,
-        &row.norm,
-        &row.method,
-        row.train_time_steps,
-        row.eval_time_steps,
-        row.epochs,
-        row.batch,
-        format!("{:?} {:?} {:?}", row.tau, row.v_th, row.fdg_batch),
-    )
+/// Two sets of rows, paired.
+pub(crate) struct Pairing<'a> {
+    /// One per experiment that either set has.
+    pub groups: Vec<Group<'a>>,
+    /// Sentences on the whole.
+    pub notes: Vec<String>,
 }
 
-/// Pairs two sets by experiment and seed. A seed in one set only, or not finished in either, is a gap of its group.
-/// `names` says what the two sets are called in a sentence.
-pub(crate) fn pair<'a>(first: &'a [Record], second: &'a [Record], names: [&str; 2]) -> Vec<Group<'a>> {
-    let mut groups: BTreeMap<Key, BTreeMap<u64, [Option<&Record>; 2]>> = BTreeMap::new();
-    for (side, rows) in [first, second].into_iter().enumerate() {
-        for row in rows {
-            groups.entry(key(row)).or_default().entry(row.seed).or_default()[side] = Some(row);
+/// Pairs two sets by experiment, data and seed. A seed in one set only, on other data, or not finished in either, is a
+/// gap of its group. `names` says what the two sets are called in a sentence.
+pub(crate) fn pair<'a>(first: &'a Rows, second: &'a Rows, names: [&str; 2]) -> Pairing<'a> {
+    let (keys_of_first, keys_of_second, note) = common_series(first, second);
+    let mut experiments: BTreeMap<String, Seeds> = BTreeMap::new();
+    // The order of the first set's rows, then what only the second has.
+    let mut order: Vec<String> = Vec::new();
+    for (side, (rows, keys)) in [(first, keys_of_first), (second, keys_of_second)].into_iter().enumerate() {
+        for (row, key) in rows.rows.iter().zip(keys) {
+            if !experiments.contains_key(&key) {
+                order.push(key.clone());
+            }
+            experiments.entry(key).or_default().entry(row.seed).or_default()[side].push(row);
         }
     }
-    groups.into_values().filter_map(|seeds| group(seeds, names)).collect()
+    let groups: Vec<Group> = order.iter().filter_map(|key| group(experiments.remove(key)?, names)).collect();
+    let notes = note.into_iter().chain(unlike_kernels(&groups)).collect();
+    Pairing { groups, notes }
 }
 
-fn group<'a>(seeds: BTreeMap<u64, [Option<&'a Record>; 2]>, names: [&str; 2]) -> Option<Group<'a>> {
+fn group<'a>(seeds: Seeds<'a>, names: [&str; 2]) -> Option<Group<'a>> {
     let any = seeds.values().flatten().flatten().next()?;
     let mut group = Group { name: name(any), pairs: Vec::new(), gaps: Vec::new() };
-    for (seed, sides) in seeds {
-        let mut gap = |what: String| group.gaps.push(format!("seed {seed}: {what}"));
-        match sides {
-            [Some(a), Some(b)] if a.status == Status::Done && b.status == Status::Done => group.pairs.push((a, b)),
-            [Some(_), None] => gap(format!("missing from {}", names[1])),
-            [None, Some(_)] => gap(format!("missing from {}", names[0])),
-            sides => {
-                for (row, name) in sides.into_iter().zip(names) {
-                    if let Some(row) = row.filter(|row| row.status != Status::Done) {
-                        let reason = row.error.as_deref().unwrap_or("no reason recorded");
-                        gap(format!("{} in {name}: {reason}", status(row.status)));
-                    }
-                }
-            }
-        }
+    for (seed, [first, second]) in seeds {
+        pair_seed(&mut group, seed, first, second, names);
     }
     Some(group)
+}
+
+/// Pairs the rows of one seed: those on the same data with each other, what is left as gaps.
+fn pair_seed<'a>(
+    group: &mut Group<'a>,
+    seed: u64,
+    first: Vec<&'a Record>,
+    mut second: Vec<&'a Record>,
+    names: [&str; 2],
+) {
+    let mut left = Vec::new();
+    for a in first {
+        // A row that failed before its data were read matches any data.
+        let same = |b: &&Record| match (&a.data_hash, &b.data_hash) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        match second.iter().position(same) {
+            Some(place) => group.add(seed, a, second.remove(place), names),
+            None => left.push(a),
+        }
+    }
+    let hash = |row: &Record| row.data_hash.clone().unwrap_or_else(|| "not recorded".into());
+    let mut second = second.into_iter();
+    for a in left {
+        group.gaps.push(match second.next() {
+            Some(b) => format!(
+                "seed {seed}: trained on other data (checksum {} in {}, {} in {}), so the two are not compared",
+                hash(a),
+                names[0],
+                hash(b),
+                names[1]
+            ),
+            None => format!("seed {seed}: missing from {}", names[1]),
+        });
+    }
+    group.gaps.extend(second.map(|_| format!("seed {seed}: missing from {}", names[0])));
+}
+
+impl<'a> Group<'a> {
+    fn add(&mut self, seed: u64, a: &'a Record, b: &'a Record, names: [&str; 2]) {
+        if a.status == Status::Done && b.status == Status::Done {
+            return self.pairs.push((a, b));
+        }
+        for (row, name) in [a, b].into_iter().zip(names).filter(|(row, _)| row.status != Status::Done) {
+            let reason = row.error.as_deref().unwrap_or("no reason recorded");
+            self.gaps.push(format!("seed {seed}: {} in {name}: {reason}", status(row.status)));
+        }
+    }
 }
 
 fn name(row: &Record) -> String {
     let simulated = if crate::series::is_simulated(&row.protocol_id) { ", simulated" } else { "" };
     format!(
-        "{} ({}{simulated}, {} width {}) {} T={}",
+        "{} ({}{simulated}, {}) {} T={}{}",
         row.dataset,
         row.protocol_id.split(';').next().unwrap_or_default(),
-        row.architecture,
-        row.width,
+        network(&row.architecture, row.width).replace(", width", " width"),
         row.method,
-        time_steps(row.train_time_steps)
+        time_steps(row.train_time_steps),
+        row.lr.map_or_else(String::new, |lr| format!(" lr={lr}")),
     )
 }
 
 /// Whether some pair ran on unlike kernels, whose last digits may differ.
-pub(crate) fn unlike_kernels(groups: &[Group]) -> Option<String> {
+fn unlike_kernels(groups: &[Group]) -> Option<String> {
     let mut pairs = groups.iter().flat_map(|group| &group.pairs);
     pairs.find(|(a, b)| a.numerics != b.numerics).map(|(a, b)| {
         let name = |row: &Record| row.numerics.clone().unwrap_or_else(|| "unknown".into());

@@ -11,6 +11,7 @@ use crate::markdown::markdown;
 use crate::model::Model;
 use crate::page::Page;
 use crate::record::write_derived;
+use crate::results::folder_of;
 
 /// What [`render`] wrote.
 #[derive(Debug)]
@@ -41,14 +42,14 @@ struct Input<'a> {
     rows: usize,
 }
 
-/// Writes `DIR/report/` from the CSV files in `DIR`: `index.html`, `report.md`, the plots and `manifest.json`, each
+/// Writes `DIR/report/` from the CSV files in `DIR` (or beside a file of rows): `index.html`, `report.md`, the plots and `manifest.json`, each
 /// atomically and the manifest last. Plots of an earlier report that this one lacks are removed.
 ///
 /// Errors: no result folder, a damaged file (with line and column), or a folder that cannot be written.
 pub fn render(dir: &Path) -> Result<Rendered> {
     let model = Model::load(dir)?;
     let page = Page::of(&model)?;
-    let folder = dir.join("report");
+    let folder = folder_of(dir).join("report");
     let mut names: Vec<String> = Vec::new();
     let mut write = |name: String, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.join(&name);

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
 use crate::record::{
-    AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan, SCHEMA_VERSION,
-    Status, read_each,
+    AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan, read_each,
 };
+use crate::rows::{MAXIMUM_CHAIN, Rows, columns, series};
+use crate::series::ANN;
 
 /// What a result folder holds.
 #[derive(Debug, Default)]
@@ -18,8 +19,10 @@ pub struct Results {
     pub dir: PathBuf,
     /// `run.json`, where it exists.
     pub plan: Option<RunPlan>,
-    /// `rows.csv`, one row a cell (the last one where a cell stands twice).
+    /// `rows.csv`, one row per cell.
     pub rows: Vec<Record>,
+    /// What makes each row's experiment, seeds apart; equal for the seeds of one experiment.
+    pub series: Vec<String>,
     /// `cell_id` → place in `rows`.
     pub by_id: HashMap<String, usize>,
     /// Sentences on files that are absent, torn or odd.
@@ -29,9 +32,14 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads `run.json` and `rows.csv`; absent files are noted, damaged ones are errors. A folder with neither is an
-    /// error: nothing could be said about it.
+    /// Reads `run.json` and `rows.csv` of a folder, or a file of rows alone, e.g. another program's. Absent files are
+    /// noted, damaged ones are errors. A folder with neither is an error: nothing could be said about it.
     pub fn load(dir: &Path) -> Result<Self> {
+        if dir.is_file() {
+            let mut results = Self { dir: folder_of(dir), ..Self::default() };
+            results.take(Rows::read(dir)?);
+            return Ok(results);
+        }
         let mut results = Self { dir: dir.to_path_buf(), ..Self::default() };
         results.plan = read_plan(&dir.join("run.json"))?;
         if results.plan.is_none() && !dir.join("rows.csv").exists() {
@@ -44,25 +52,27 @@ impl Results {
         if results.plan.is_none() {
             results.notes.push("run.json is absent: cells that never ran cannot be named here.".into());
         }
-        let mut rows = Vec::new();
-        results.stream("rows.csv", |row: Record| {
-            check_row(&row)?;
-            rows.push(row);
-            Ok(())
-        })?;
-        for row in rows {
-            match results.by_id.get(&row.cell_id) {
-                Some(&index) => {
-                    results.notes.push(format!("rows.csv holds cell {} twice; the later row counts.", row.cell_id));
-                    results.rows[index] = row;
-                }
-                None => {
-                    results.by_id.insert(row.cell_id.clone(), results.rows.len());
-                    results.rows.push(row);
-                }
-            }
-        }
+        results.add_rows()?;
         Ok(results)
+    }
+
+    fn add_rows(&mut self) -> Result<()> {
+        let path = self.dir.join("rows.csv");
+        if !path.exists() {
+            self.notes.push("rows.csv is absent: no cell has finished.".into());
+            return Ok(());
+        }
+        self.take(Rows::read(&path)?);
+        Ok(())
+    }
+
+    fn take(&mut self, read: Rows) {
+        let name = read.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        self.notes.extend(read.notes);
+        self.inputs.push((name, read.rows.len()));
+        self.series = series(&read.rows, &columns(&read.rows));
+        self.by_id = read.rows.iter().enumerate().map(|(index, row)| (row.cell_id.clone(), index)).collect();
+        self.rows = read.rows;
     }
 
     /// Streams a file of the folder; an absent one has no rows.
@@ -112,6 +122,14 @@ impl Results {
         self.stream("membrane.csv", |row| accept(&mut each, row))
     }
 
+    /// The method that the others are compared with: the plan's, else the first that is not the ANN.
+    pub fn reference(&self) -> String {
+        let planned = self.plan.as_ref().and_then(|plan| plan.reference.clone());
+        let cells = self.plan.iter().flat_map(|plan| &plan.cells).map(|cell| &cell.method);
+        let mut methods = cells.chain(self.rows.iter().map(|row| &row.method)).filter(|method| *method != ANN);
+        planned.or_else(|| methods.next().cloned()).unwrap_or_default()
+    }
+
     /// The row of a cell.
     pub fn row(&self, cell_id: &str) -> Option<&Record> {
         self.by_id.get(cell_id).map(|&index| &self.rows[index])
@@ -119,13 +137,21 @@ impl Results {
 
     /// Epochs trained before a cell's own: those of its parents.
     pub fn inherited_epochs(&self, row: &Record) -> usize {
-        self.ancestors(row).map(|parent| parent.epochs).sum()
+        self.ancestors(row).filter_map(|parent| parent.epochs).sum()
     }
 
     /// A cell's parents, nearest first. Ends at a parent without a row, and in a cycle.
     pub fn ancestors<'a>(&'a self, row: &'a Record) -> impl Iterator<Item = &'a Record> {
         let parent = |row: &&'a Record| row.parent_cell.as_deref().and_then(|id| self.row(id));
-        std::iter::successors(parent(&row), parent).take(64)
+        std::iter::successors(parent(&row), parent).take(MAXIMUM_CHAIN)
+    }
+}
+
+/// The folder that holds a result folder's files: itself, or that of a file of rows.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
+    match path.is_file() {
+        true => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf(),
+        false => path.to_path_buf(),
     }
 }
 
@@ -142,33 +168,4 @@ fn read_plan(path: &Path) -> Result<Option<RunPlan>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
-}
-
-/// What a row must keep for its numbers to mean what the report says.
-pub(crate) fn check_row(row: &Record) -> Result<(), String> {
-    if row.schema_version > SCHEMA_VERSION {
-        return Err(format!(
-            "schema_version {} is newer than this program's {SCHEMA_VERSION}; use the version that wrote the file",
-            row.schema_version
-        ));
-    }
-    let fractions = [
-        ("top1_last", row.top1_last),
-        ("top1_best", row.top1_best),
-        ("top1_held_out", row.top1_held_out),
-        ("top5_last", row.top5_last),
-        ("firing_rate", row.firing_rate),
-    ];
-    for (column, value) in fractions {
-        if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-            return Err(format!(
-                "column `{column}`: {} is not a fraction between 0 and 1 (0.9412 is 94.12 %); correct or blank it",
-                value.unwrap_or_default()
-            ));
-        }
-    }
-    if row.status == Status::Done && row.top1_last.is_none() {
-        return Err("column `top1_last` is blank though `status` is done; rerun the cell or mark it failed".into());
-    }
-    Ok(())
 }

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::record::{Record, Status};
 use crate::results::Results;
+use crate::rows::settings;
 use crate::stats::Summary;
 
 /// The method name of the ReLU twin.
 pub const ANN: &str = "ann";
-/// The method that the others are held against, where it is there.
-pub const REFERENCE: &str = "dspike";
 
-/// Cells that may share an axis: one data set under one protocol, one network.
+/// Cells that may share an axis: one data set under one protocol, with one content, and one network.
 #[derive(Debug)]
 pub struct Panel {
     /// Data set.
@@ -22,10 +21,12 @@ pub struct Panel {
     pub protocol: String,
     /// Network.
     pub architecture: String,
-    /// Channels of its first stage.
-    pub width: usize,
+    /// Channels of its first stage, where recorded.
+    pub width: Option<usize>,
     /// Short unique name for anchors and file names.
     pub slug: String,
+    /// The method that the others are compared with.
+    pub reference: String,
     /// One a method (and recipe, where one method was run with several).
     pub lines: Vec<Line>,
 }
@@ -35,7 +36,7 @@ pub struct Panel {
 pub struct Line {
     /// The suite's name of the method.
     pub method: String,
-    /// What sets this line apart from another of the same method, e.g. `epochs 5`; else empty.
+    /// What sets this line apart from another of the same method, e.g. `lr 0.05`; else empty.
     pub variant: String,
     /// By ascending T; the ANN's single point has none.
     pub points: Vec<Point>,
@@ -61,12 +62,17 @@ impl Panel {
     /// `sign-digits-dvs (simulated) · sign-digits-dvs/students · resnet18, width 8`.
     pub fn title(&self) -> String {
         let simulated = if self.simulated() { " (simulated)" } else { "" };
-        format!("{}{simulated} · {} · {}, width {}", self.dataset, self.protocol, self.architecture, self.width)
+        format!("{}{simulated} · {} · {}", self.dataset, self.protocol, self.network())
     }
 
-    /// The line that others are held against.
+    /// `resnet18, width 8`.
+    pub fn network(&self) -> String {
+        network(&self.architecture, self.width)
+    }
+
+    /// The line that others are compared with: the first of the reference method.
     pub fn reference(&self) -> Option<&Line> {
-        self.lines.iter().find(|line| line.method == REFERENCE)
+        self.lines.iter().find(|line| line.method == self.reference)
     }
 }
 
@@ -105,32 +111,61 @@ pub fn is_simulated(protocol_id: &str) -> bool {
     protocol_id.contains("simulated")
 }
 
-type PanelKey<'a> = (&'a str, &'a str, &'a str, usize);
+/// `resnet18, width 8`, as far as it was recorded.
+pub(crate) fn network(architecture: &str, width: Option<usize>) -> String {
+    match (architecture, width) {
+        ("", None) => "network not recorded".into(),
+        (architecture, None) => architecture.into(),
+        (architecture, Some(width)) => format!("{architecture}, width {width}"),
+    }
+}
+
+/// Data set, protocol, network, width, checksum of the data.
+type PanelKey<'a> = (&'a str, &'a str, &'a str, Option<usize>, Option<&'a str>);
 
 /// Groups the finished cells. Panels and lines keep the order of the plan (else of the rows).
 pub fn panels(results: &Results) -> Vec<Panel> {
     let mut groups: BTreeMap<PanelKey, Vec<usize>> = BTreeMap::new();
     for (index, row) in results.rows.iter().enumerate() {
         if row.status == Status::Done {
-            let key = (&*row.dataset, &*row.protocol_id, &*row.architecture, row.width);
+            let data = row.data_hash.as_deref();
+            let key = (&*row.dataset, &*row.protocol_id, &*row.architecture, row.width, data);
             groups.entry(key).or_default().push(index);
         }
     }
     let order = Order::of(results);
+    let reference = results.reference();
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(key, _)| order.dataset(key.0));
-    let protocols: Vec<&str> = groups.iter().map(|(key, _)| key.1).collect();
+    let keys: Vec<PanelKey> = groups.iter().map(|(key, _)| *key).collect();
+    let protocols: Vec<&str> = keys.iter().map(|key| key.1).collect();
     let mut slugs = BTreeSet::new();
     let panel = |(key, rows): (PanelKey, Vec<usize>)| Panel {
         dataset: key.0.to_string(),
         protocol_id: key.1.to_string(),
-        protocol: short_protocol(key.1, &protocols),
+        protocol: short_protocol(key.1, &protocols) + &data_apart(&key, &keys),
         architecture: key.2.to_string(),
         width: key.3,
-        slug: unique(slug(&[key.0, key.2, &format!("w{}", key.3)].join("-")), &mut slugs),
+        slug: unique(slug(&panel_name(&key)), &mut slugs),
+        reference: reference.clone(),
         lines: lines(results, &rows, &order),
     };
     groups.into_iter().map(panel).collect()
+}
+
+fn panel_name((dataset, _, architecture, width, _): &PanelKey) -> String {
+    let width = width.map(|width| format!("w{width}"));
+    let parts = [Some(dataset.to_string()), Some(architecture.to_string()).filter(|name| !name.is_empty()), width];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+}
+
+/// `; data 22df8dfaa3a70b57` where another panel of the same protocol has other data.
+fn data_apart(key: &PanelKey, all: &[PanelKey]) -> String {
+    let unlike = all.iter().any(|other| (other.0, other.1) == (key.0, key.1) && other.4 != key.4);
+    match unlike {
+        true => format!("; data {}", key.4.unwrap_or("not recorded")),
+        false => String::new(),
+    }
 }
 
 /// The first part of a protocol id, with the further parts that some other protocol of the same first part lacks.
@@ -171,17 +206,16 @@ impl<'a> Order<'a> {
     }
 }
 
-/// A setting that can split one method into several lines: its name, and its value in a row.
-type Setting = (&'static str, fn(&Record) -> String);
-
-/// Settings that must agree over a whole line.
-const LINE_SETTINGS: [Setting; 5] = [
-    ("norm", |row| row.norm.clone()),
-    ("tau", |row| row.tau.map_or_else(String::new, |tau| tau.to_string())),
-    ("v_th", |row| row.v_th.map_or_else(String::new, |v_th| v_th.to_string())),
-    ("batch", |row| row.batch.to_string()),
-    ("FDG batch", |row| row.fdg_batch.map_or_else(String::new, |batch| batch.to_string())),
-];
+/// The rows of one experiment: its seeds.
+struct Series<'a> {
+    key: &'a str,
+    /// By ascending seed.
+    rows: Vec<usize>,
+    time_steps: Option<usize>,
+    settings: BTreeMap<String, String>,
+    /// The series of the same method from which this one starts.
+    parent: Option<&'a str>,
+}
 
 fn lines(results: &Results, rows: &[usize], order: &Order) -> Vec<Line> {
     let mut methods: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -190,59 +224,148 @@ fn lines(results: &Results, rows: &[usize], order: &Order) -> Vec<Line> {
     }
     let mut methods: Vec<_> = methods.into_iter().collect();
     methods.sort_by_key(|(method, _)| order.method(method));
-    let mut lines = Vec::new();
-    for (method, rows) in methods {
-        let mut variants: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        let splitting = splitting_settings(results, &rows);
-        for index in rows {
-            let row = &results.rows[index];
-            let variant: Vec<String> = splitting.iter().map(|(name, of)| format!("{name} {}", of(row))).collect();
-            variants.entry(variant.join(", ")).or_default().push(index);
-        }
-        lines.extend(variants.into_iter().map(|(variant, rows)| Line {
+    let of_method = |(method, rows): (&str, Vec<usize>)| {
+        let series = series_of(results, &rows);
+        let groups = group(&series);
+        let variants = variants(&series, &groups);
+        let line = |(group, variant): (Vec<usize>, String)| Line {
             method: method.to_string(),
             variant,
-            points: points(results, rows),
-        }));
+            points: points(results, group.into_iter().map(|place| &series[place])),
+        };
+        groups.into_iter().zip(variants).map(line).collect::<Vec<_>>()
+    };
+    methods.into_iter().flat_map(of_method).collect()
+}
+
+/// One method's series, in the order in which the rows first name them.
+fn series_of<'a>(results: &'a Results, rows: &[usize]) -> Vec<Series<'a>> {
+    let mut list: Vec<Series<'a>> = Vec::new();
+    for &index in rows {
+        let (row, key) = (&results.rows[index], results.series[index].as_str());
+        if let Some(known) = list.iter_mut().find(|series| series.key == key) {
+            known.rows.push(index);
+            continue;
+        }
+        let parent = row.parent_cell.as_deref().and_then(|id| results.by_id.get(id));
+        let parent = parent.filter(|&&parent| results.rows[parent].method == row.method);
+        list.push(Series {
+            key,
+            rows: vec![index],
+            time_steps: row.train_time_steps,
+            settings: settings(row),
+            parent: parent.map(|&parent| results.series[parent].as_str()),
+        });
+    }
+    list.iter_mut().for_each(|series| series.rows.sort_by_key(|&index| results.rows[index].seed));
+    list
+}
+
+/// Sorts one method's series into lines, at most one series per T in each: first along the chains of parents, then
+/// chains that start with equal settings, the number of time steps apart.
+fn group(series: &[Series]) -> Vec<Vec<usize>> {
+    let mut lines: Vec<Vec<usize>> = Vec::new();
+    let place = |key: &str| series.iter().position(|series| series.key == key);
+    let mut line_of: Vec<Option<usize>> = vec![None; series.len()];
+    // Parents have larger T, so they come first here and each finds its parent's line.
+    let mut order: Vec<usize> = (0..series.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(series[index].time_steps));
+    let free = |line: &[usize], time| line.iter().all(|&index| series[index].time_steps != time);
+    for index in order {
+        let (own, parent) = (&series[index], series[index].parent.and_then(place));
+        let inherited = parent.and_then(|parent| line_of[parent]).filter(|&line| free(&lines[line], own.time_steps));
+        // A second child of one parent begins a line of its own, and so does a series without a parent whose equal
+        // has a place at this T already.
+        let like = || {
+            let equal = |line: &Vec<usize>| {
+                let first = &series[line[0]];
+                first.parent.is_none() && free(line, own.time_steps) && comparable(first) == comparable(own)
+            };
+            lines.iter().position(equal).filter(|_| own.parent.is_none())
+        };
+        let line = inherited.or_else(like).unwrap_or_else(|| {
+            lines.push(Vec::new());
+            lines.len() - 1
+        });
+        lines[line].push(index);
+        line_of[index] = Some(line);
     }
     lines
 }
 
-/// The settings in which a method's rows differ though a line may not: those of [`LINE_SETTINGS`], the epochs where
-/// they differ at one T (a chain's stages may), and the kernels where one seed ran on several.
-fn splitting_settings(results: &Results, rows: &[usize]) -> Vec<Setting> {
-    let distinct = |of: &dyn Fn(&Record) -> String| {
-        rows.iter().map(|&index| of(&results.rows[index])).collect::<BTreeSet<_>>().len()
-    };
-    let mut splitting: Vec<Setting> = LINE_SETTINGS.into_iter().filter(|(_, of)| distinct(of) > 1).collect();
-    let epochs: Setting = ("epochs", |row| row.epochs.to_string());
-    let per_time = |row: &Record| format!("{:?}", row.train_time_steps);
-    if distinct(&|row| format!("{} {}", per_time(row), row.epochs)) > distinct(&per_time) {
-        splitting.push(epochs);
-    }
-    let numerics: Setting = ("on", |row| row.numerics.clone().unwrap_or_else(|| "unknown kernels".into()));
-    let one_run = |row: &Record| {
-        let settings: Vec<String> = splitting.iter().map(|(_, of)| of(row)).collect();
-        format!("{} {} {settings:?}", per_time(row), row.seed)
-    };
-    if distinct(&|row| format!("{} {}", one_run(row), numerics.1(row))) > distinct(&one_run) {
-        splitting.push(numerics);
-    }
-    splitting
+/// The settings that may not differ along a line: all but T, the epochs (an equal-epochs arm trains longer at smaller
+/// T) and the chain.
+fn comparable(series: &Series) -> Vec<(String, String)> {
+    let along = ["train_time_steps", "eval_time_steps", "epochs", "ancestors"];
+    let settings = series.settings.iter().filter(|(name, _)| !along.contains(&name.as_str()));
+    settings.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn points(results: &Results, rows: Vec<usize>) -> Vec<Point> {
-    let mut by_time: BTreeMap<Option<usize>, BTreeMap<u64, usize>> = BTreeMap::new();
-    for index in rows {
-        let row = &results.rows[index];
-        by_time.entry(row.train_time_steps).or_default().insert(row.seed, index);
+/// For each line, the settings in which it differs from the other lines of its method at the same T.
+fn variants(series: &[Series], lines: &[Vec<usize>]) -> Vec<String> {
+    if lines.len() < 2 {
+        return vec![String::new(); lines.len()];
     }
-    let point = |(time_steps, seeds): (Option<usize>, BTreeMap<u64, usize>)| {
-        let rows: Vec<usize> = seeds.into_values().collect();
-        let top1: Vec<f64> = rows.iter().filter_map(|&index| results.rows[index].top1_last).collect();
-        Some(Point { time_steps, rows, top1: Summary::of(&top1)? })
+    let mut differing: BTreeSet<&str> = BTreeSet::new();
+    for a in series {
+        for b in series.iter().filter(|b| b.time_steps == a.time_steps) {
+            let names = a.settings.keys().chain(b.settings.keys());
+            differing.extend(names.filter(|name| a.settings.get(*name) != b.settings.get(*name)).map(String::as_str));
+        }
+    }
+    // A chain's ancestors repeat what its own first cells say; they are named only where nothing else differs.
+    if differing.len() > 1 {
+        differing.remove("ancestors");
+    }
+    if differing.is_empty() {
+        // Nothing differs at any T they share: lines of unlike T, told apart by where they start.
+        differing.extend(series.iter().flat_map(|series| series.settings.keys()).map(String::as_str).filter(|name| {
+            let along = ["train_time_steps", "eval_time_steps", "ancestors"];
+            let mut values = series.iter().map(|series| series.settings.get(*name));
+            let first = values.next();
+            !along.contains(name) && values.any(|value| Some(value) != first)
+        }));
+    }
+    let mut labels: Vec<String> = Vec::new();
+    for line in lines {
+        let first = &series[line[0]];
+        let parts = differing.iter().map(|name| setting(name, first.settings.get(*name).map(String::as_str)));
+        let mut label = parts.collect::<Vec<_>>().join(", ");
+        if label.is_empty() || labels.contains(&label) {
+            // The files do not record what differs; the identity does.
+            label = format!("{label}{}series {}", if label.is_empty() { "" } else { ", " }, short(first.key));
+        }
+        labels.push(label);
+    }
+    labels
+}
+
+/// A setting as a legend says it: `lr 0.05`, `soft reset`, `no fdg`.
+fn setting(name: &str, value: Option<&str>) -> String {
+    let spoken = name.replace('_', " ");
+    match (name, value) {
+        ("reset", Some(value)) => format!("{value} reset"),
+        ("ancestors", Some(value)) => format!("after {value}"),
+        (_, Some("true")) => spoken,
+        (_, Some("false")) => format!("no {spoken}"),
+        (_, Some(value)) => format!("{spoken} {value}"),
+        (_, None) => format!("{spoken} not recorded"),
+    }
+}
+
+/// The first characters of a key.
+fn short(key: &str) -> String {
+    key.chars().take(8).collect()
+}
+
+fn points<'a>(results: &Results, series: impl Iterator<Item = &'a Series<'a>>) -> Vec<Point> {
+    let point = |series: &Series| {
+        let top1: Vec<f64> = series.rows.iter().filter_map(|&index| results.rows[index].top1_last).collect();
+        Some(Point { time_steps: series.time_steps, rows: series.rows.clone(), top1: Summary::of(&top1)? })
     };
-    by_time.into_iter().filter_map(point).collect()
+    let mut points: Vec<Point> = series.filter_map(point).collect();
+    points.sort_by_key(|point| point.time_steps);
+    points
 }
 
 /// Lower-case letters, digits and hyphens only, at most 60: safe as a file name and as an anchor.

@@ -62,7 +62,7 @@ pub(crate) fn same_experiment(claim: &Claim, panel: &Panel, published: &Publishe
     let setting = published.setting(&claim.dataset);
     panel.dataset == claim.dataset
         && panel.architecture == claim.architecture
-        && panel.width == claim.width
+        && panel.width == Some(claim.width)
         && setting.is_some_and(|setting| setting.is_protocol(&panel.protocol_id))
 }
 
@@ -73,11 +73,11 @@ pub fn judge(claim: &Claim, published: &Published, panels: &[Panel], results: &R
         panels.iter().filter(of_claim).flat_map(|panel| &panel.lines).filter(|line| line.method == claim.method);
     let points: Vec<&Point> = points.filter_map(|line| line.at(Some(claim.time_steps))).collect();
     let epochs = |point: &&&Point| results.rows[point.rows[0]].epochs;
-    match points.iter().find(|point| claim.epochs.is_none_or(|wanted| epochs(point) == wanted)) {
+    match points.iter().find(|point| claim.epochs.is_none_or(|wanted| epochs(point) == Some(wanted))) {
         Some(point) => judge_point(claim, published, point, results),
         None => match points.first() {
             Some(point) => {
-                let (is, wanted) = (epochs(&point), claim.epochs.unwrap_or_default());
+                let (is, wanted) = (epochs(&point).unwrap_or_default(), claim.epochs.unwrap_or_default());
                 without(Kind::ProtocolDiffers, format!("trained for {is} epochs, the paper for {wanted}"))
             }
             None => unmeasured(claim, published, panels, results),
@@ -114,14 +114,15 @@ fn unmeasured(claim: &Claim, published: &Published, panels: &[Panel], results: &
     let alike = |row: &&Record| {
         row.dataset == claim.dataset && row.method == claim.method && row.train_time_steps == Some(claim.time_steps)
     };
-    let failed = results.rows.iter().filter(alike).find(|row| row.status != Status::Done && row.width == claim.width);
+    let failed =
+        results.rows.iter().filter(alike).find(|row| row.status != Status::Done && row.width == Some(claim.width));
     if let Some(row) = failed {
         let reason = row.error.as_deref().unwrap_or("no reason was recorded");
         return without(Kind::NotRun, format!("the cell {}: {reason}", status(row.status)));
     }
     let other = panels.iter().find(|panel| panel.dataset == claim.dataset && !same_experiment(claim, panel, published));
     if let Some(panel) = other {
-        let here = format!("{}, {} width {}", panel.protocol_id.replace(';', "; "), panel.architecture, panel.width);
+        let here = format!("{}, {}", panel.protocol_id.replace(';', "; "), panel.network());
         return without(Kind::ProtocolDiffers, format!("only run here as {here}"));
     }
     let planned = results.plan.iter().flat_map(|plan| &plan.cells).find(|cell| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use report::record::{Record, Status, write_csv};
 use report::{Gate, Outcome, Tolerance, check, compare, splice};
-use synthetic::Synthetic;
+use synthetic::{Synthetic, identified};
 use tempfile::TempDir;
 
 /// A folder and a baseline file that agree, after `change` was made to the folder's rows.
@@ -24,7 +24,7 @@ fn folders(seeds: u64, change: impl Fn(&mut Vec<Record>)) -> (TempDir, PathBuf) 
     let dir = tempfile::tempdir().unwrap();
     let mut synthetic = Synthetic::new(&["dspike", "rectangle"], &[4, 2], seeds);
     let baseline = dir.path().join("baseline/rows.csv");
-    write_csv(&baseline, &synthetic.rows).unwrap();
+    write_csv(&baseline, identified(&synthetic.rows)).unwrap();
     change(&mut synthetic.rows);
     synthetic.write(dir.path());
     (dir, baseline)

@@ -131,7 +131,7 @@ fn unlike_protocols_are_neither_averaged_nor_drawn_together() {
 fn one_method_under_two_recipes_makes_two_lines() {
     let mut synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["dspike"], &[2], 4);
     for row in synthetic.rows.iter_mut().filter(|row| row.seed >= 2) {
-        row.epochs = 1;
+        row.epochs = Some(1);
     }
     let (_, markdown) = texts(&synthetic);
     assert!(markdown.contains("| fake | dspike · epochs 1 | 2 | 2 |"), "{markdown}");
@@ -143,8 +143,8 @@ fn the_papers_points_share_an_axis_with_the_papers_experiment_only() {
     let names = |protocol, width| {
         let mut synthetic = Synthetic::over(vec![("cifar10", protocol, true)], &["dspike"], &[6, 4, 2], 3);
         for row in &mut synthetic.rows {
-            row.width = width;
-            row.epochs = if row.train_time_steps == Some(6) { 300 } else { 50 };
+            row.width = Some(width);
+            row.epochs = Some(if row.train_time_steps == Some(6) { 300 } else { 50 });
         }
         (svg(&synthetic, "accuracy-cifar10"), texts(&synthetic).1)
     };
@@ -173,8 +173,8 @@ fn each_verdict_is_given_where_it_is_due() {
             for (row, value) in like.iter().zip(values) {
                 let mut row: Record = row.clone();
                 row.cell_id = format!("fake-t{time}-s{}", row.seed);
-                row.width = 64;
-                row.epochs = if time == 6 { 300 } else { epochs };
+                row.width = Some(64);
+                row.epochs = Some(if time == 6 { 300 } else { epochs });
                 (row.train_time_steps, row.eval_time_steps, row.top1_last) = (Some(time), Some(time), Some(value));
                 synthetic.rows.push(row);
             }
@@ -340,7 +340,7 @@ proptest! {
         let mut value = move || next.next().unwrap_or_default();
         rewrite(dir.path(), "rows.csv", |row: &mut Record| {
             (row.synops_ac, row.energy_picojoules, row.train_seconds) = (Some(value()), Some(value()), Some(value()));
-            (row.epochs, row.peak_memory_bytes) = (count, Some(count as u64));
+            (row.epochs, row.peak_memory_bytes) = (Some(count), Some(count as u64));
         });
         rewrite(dir.path(), "curves.csv", |row: &mut CurvePoint| {
             (row.train_loss, row.test_loss, row.epoch) = (Some(value()), Some(value()), row.epoch.wrapping_add(count));

@@ -10,10 +10,7 @@ use std::path::Path;
 
 /// Renders the report of a result folder.
 pub fn report(args: &ReportArgs) -> Result<()> {
-    let store = Store::existing(&args.dir)?;
-    if store.is_stale() {
-        store.rebuild_csv(&store.plan()?)?;
-    }
+    renew_rows(&args.dir)?;
     let rendered = report::render(&args.dir).map_err(|error| match exit::code_of(&error) {
         Code::Io => error,
         _ => unreadable(error),
@@ -22,6 +19,19 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     if let Some(file) = &args.splice {
         report::splice(file, &args.dir)?;
         println!("spliced {}", file.display());
+    }
+    Ok(())
+}
+
+/// Rebuilds the CSV files of a folder that `harness suite` wrote, where a result is newer than they are. Rows that
+/// stand alone, e.g. another program's, stay as they are.
+fn renew_rows(dir: &Path) -> Result<()> {
+    if dir.is_file() || (dir.join("rows.csv").is_file() && !dir.join("run.json").exists()) {
+        return Ok(());
+    }
+    let store = Store::existing(dir)?;
+    if store.is_stale() {
+        store.rebuild_csv(&store.plan()?)?;
     }
     Ok(())
 }

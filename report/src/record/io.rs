@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use csv::{ByteRecord, DeserializeErrorKind, ErrorKind, Position, ReaderBuilder, StringRecord, WriterBuilder};
+use csv::{ByteRecord, DeserializeErrorKind, ErrorKind, Reader, ReaderBuilder, StringRecord, WriterBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,32 +38,82 @@ pub fn read_each<T: DeserializeOwned>(path: &Path, each: impl FnMut(T) -> Result
 
 /// As [`read_each`], from any source; `path` is for the errors.
 pub fn read_each_of<T: DeserializeOwned>(
-    mut file: impl Read + Seek,
+    file: impl Read + Seek,
     path: &Path,
     mut each: impl FnMut(T) -> Result<(), String>,
 ) -> Result<Vec<String>> {
+    records(file, path, |headers, fields, line| {
+        let row = parse(path, headers, fields, line)?;
+        each(row).map_err(|problem| anyhow!("{}:{line}: {problem}", path.display()))
+    })
+}
+
+/// Streams the complete lines of a CSV file through `each` as (header, fields, line number), and returns notes.
+pub(crate) fn records(
+    mut file: impl Read + Seek,
+    path: &Path,
+    mut each: impl FnMut(&StringRecord, &StringRecord, u64) -> Result<()>,
+) -> Result<Vec<String>> {
     let shown = path.display();
     let torn = !ends_with_newline(&mut file).with_context(|| format!("reading {shown}"))?;
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(file);
+    let mut reader = ReaderBuilder::new().flexible(true).from_reader(LineIndex::new(file));
     let headers = reader.headers().map_err(|error| csv_error(path, error))?.clone();
     if torn && !headers.is_empty() && reader.is_done() {
         return Ok(vec![format!("{shown}: only a torn header; read as empty")]);
     }
-
     // One record of lookahead, undecoded: only the last one may be torn, even in the middle of a character.
-    let (mut record, mut next) = (ByteRecord::new(), ByteRecord::new());
-    let mut more = reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))?;
+    let (mut record, mut next) = ((ByteRecord::new(), 0), (ByteRecord::new(), 0));
+    let mut more = read_numbered(&mut reader, &mut record).map_err(|error| csv_error(path, error))?;
     while more {
-        more = reader.read_byte_record(&mut next).map_err(|error| csv_error(path, error))?;
-        let line = record.position().map_or(0, Position::line);
-        if !more && (torn || record.len() != headers.len()) {
-            return Ok(vec![torn_note(path, line)]);
+        more = read_numbered(&mut reader, &mut next).map_err(|error| csv_error(path, error))?;
+        let (fields, line) = &record;
+        if !more && (torn || fields.len() != headers.len()) {
+            return Ok(vec![torn_note(path, *line)]);
         }
-        let row = deserialize(path, &record, line, &headers)?;
-        each(row).map_err(|problem| anyhow!("{shown}:{line}: {problem}"))?;
+        each(&headers, &decode(path, fields, *line, &headers)?, *line)?;
         std::mem::swap(&mut record, &mut next);
     }
     Ok(Vec::new())
+}
+
+/// Reads a record and the number of the line on which it begins.
+///
+/// The reader's own line number is that of any blank lines above the record, and one too low after `\r\n`. So the
+/// line is counted from where the record ends, less the newlines within its fields.
+fn read_numbered(reader: &mut Reader<LineIndex<impl Read>>, record: &mut (ByteRecord, u64)) -> csv::Result<bool> {
+    let more = reader.read_byte_record(&mut record.0)?;
+    let within = record.0.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
+    let end = reader.position().byte().saturating_sub(1);
+    record.1 = reader.get_ref().line_of(end).saturating_sub(within);
+    Ok(more)
+}
+
+/// Passes bytes on and remembers where the newlines were.
+struct LineIndex<R> {
+    inner: R,
+    offset: u64,
+    newlines: Vec<u64>,
+}
+
+impl<R: Read> LineIndex<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, offset: 0, newlines: Vec::new() }
+    }
+
+    /// The line, from 1, of a byte that was already read.
+    fn line_of(&self, byte: u64) -> u64 {
+        1 + self.newlines.partition_point(|&newline| newline < byte) as u64
+    }
+}
+
+impl<R: Read> Read for LineIndex<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(out)?;
+        let places = out[..n].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        self.newlines.extend(places.map(|(place, _)| self.offset + place as u64));
+        self.offset += n as u64;
+        Ok(n)
+    }
 }
 
 fn torn_note(path: &Path, line: u64) -> String {
@@ -85,7 +135,8 @@ fn ends_with_newline(file: &mut (impl Read + Seek)) -> std::io::Result<bool> {
     Ok(last[0] == b'\n')
 }
 
-fn deserialize<T: DeserializeOwned>(path: &Path, record: &ByteRecord, line: u64, headers: &StringRecord) -> Result<T> {
+/// The fields as text, with the apostrophe of [`write_csv`] taken away.
+fn decode(path: &Path, record: &ByteRecord, line: u64, headers: &StringRecord) -> Result<StringRecord> {
     let shown = path.display();
     if record.len() != headers.len() {
         return Err(anyhow!(
@@ -104,6 +155,17 @@ fn deserialize<T: DeserializeOwned>(path: &Path, record: &ByteRecord, line: u64,
         let defused = text.starts_with('\'') && starts_like_a_formula(field);
         fields.push_field(if defused { &text[1..] } else { text });
     }
+    Ok(fields)
+}
+
+/// A line's fields as a row; errors name the column and its value.
+pub(crate) fn parse<T: DeserializeOwned>(
+    path: &Path,
+    headers: &StringRecord,
+    fields: &StringRecord,
+    line: u64,
+) -> Result<T> {
+    let shown = path.display();
     fields.deserialize(Some(headers)).map_err(|error| match error.kind() {
         ErrorKind::Deserialize { err, .. } => {
             let index = err.field().map(|index| index as usize);

@@ -138,7 +138,7 @@ fn cell_row(model: &Model, row: &Record) -> Row {
         Cell::text(status(row.status)).class(if row.status == Status::Done { "" } else { "bad" }),
         if is_simulated(&row.protocol_id) { top1.tag("simulated") } else { top1 },
         Cell::number(row.top1_best.zip(row.top1_last).map(|(best, last)| best - last), points),
-        Cell::count(row.epochs),
+        Cell::number(row.epochs.map(|epochs| epochs as f64), |epochs| epochs.to_string()),
         Cell::number(row.train_seconds, duration),
         Cell::text(row.numerics.as_deref().unwrap_or("–")),
         match model.results.row(parent) {

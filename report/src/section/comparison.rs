@@ -2,7 +2,7 @@
 
 use super::{Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
 use crate::model::Model;
-use crate::series::{ANN, Line, Panel, Point, REFERENCE};
+use crate::series::{ANN, Line, Panel, Point};
 use crate::stats::{self, Paired};
 use crate::verdict::time_steps;
 
@@ -18,13 +18,15 @@ struct Pair<'a> {
 
 pub(crate) fn section(model: &Model) -> Section {
     let mut section = Section::new("comparison", "Methods against the reference");
-    let pairs = pairs(model);
+    let (pairs, reference) = (pairs(model), model.results.reference());
     if pairs.is_empty() {
-        section.text(format!("No method shares a T and a seed with {REFERENCE}, so nothing is compared."));
+        section.text(format!(
+            "No method shares a T and a seed with the reference arm {reference}, so nothing is compared."
+        ));
     } else {
         let tests = pairs.iter().filter(|pair| pair.paired.p.is_some()).count();
         section.text(format!(
-            "Differences to {REFERENCE} at the same T, paired by seed (equal seeds share their data order). Paired t test, \
+            "Differences to {reference} at the same T, paired by seed (equal seeds share their data order). Paired t test, \
              two-sided; Holm's correction runs over the whole table ({tests} tests). The effect size is the mean \
              difference over its standard deviation (d_z), corrected for small samples. One pair has neither interval nor \
              test.",
@@ -51,7 +53,7 @@ fn pairs(model: &Model) -> Vec<Pair<'_>> {
     let mut pairs = Vec::new();
     for panel in &model.panels {
         let Some(reference) = panel.reference() else { continue };
-        for line in panel.lines.iter().filter(|line| line.method != REFERENCE && line.method != ANN) {
+        for line in panel.lines.iter().filter(|line| line.method != panel.reference && line.method != ANN) {
             for point in &line.points {
                 let other = reference.at(point.time_steps);
                 let differences = other.map(|other| point.differences(other, &model.results, |row| row.top1_last));
@@ -100,7 +102,7 @@ fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
         ];
         Row::of(&pair.panel.dataset, &pair.line.method, cells)
     });
-    let caption = format!("Paired differences to {REFERENCE}");
+    let caption = format!("Paired differences to {}", model.results.reference());
     Table { caption, columns, rows: rows.collect(), collapsed: false }
 }
 

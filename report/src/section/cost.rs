@@ -196,7 +196,13 @@ fn lineage_chart(model: &Model, panel: &Panel) -> Chart {
                 names.push("ANN".into());
             }
             let time = format!("T = {}", time_steps(point.time_steps));
-            points.push(lineage_mark(&line.label(), &time, before + row.epochs, point.top1.mean, point.top1.n == 1));
+            points.push(lineage_mark(
+                &line.label(),
+                &time,
+                before + row.epochs.unwrap_or(0),
+                point.top1.mean,
+                point.top1.n == 1,
+            ));
             names.push(time);
         }
         let chained = points.windows(2).all(|pair| pair[0].x < pair[1].x) && points.len() > 1;
@@ -261,8 +267,8 @@ fn lineage_table(model: &Model, panels: &[&Panel]) -> Table {
                 Some(parent) => Cell::text(parent).link(cell_anchor(parent)),
                 None => Cell::text("random weights"),
             },
-            Cell::count(first.epochs),
-            Cell::count(first.epochs + model.results.inherited_epochs(first)),
+            Cell::number(first.epochs.map(|epochs| epochs as f64), |epochs| epochs.to_string()),
+            Cell::count(first.epochs.unwrap_or(0) + model.results.inherited_epochs(first)),
             Cell::number(mean(&|row| row.train_seconds), duration),
             Cell::number(mean(&|row| chain(model, row, |row| row.train_seconds)), duration),
             Cell::number(Some(point.top1.mean), percent).of_panel(panel),

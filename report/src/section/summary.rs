@@ -6,7 +6,7 @@ use super::percent;
 use crate::model::Model;
 use crate::published::Certainty;
 use crate::record::Status;
-use crate::series::{ANN, Panel, REFERENCE};
+use crate::series::{ANN, Panel};
 use crate::verdict::{Kind, judge, same_experiment};
 
 /// Sentences: what this folder shows, and what it does not.
@@ -24,7 +24,8 @@ pub(crate) fn summary(model: &Model) -> Summary {
     shown.extend(model.panels.iter().filter_map(of_panel));
     if let (told, tests @ 1..) = told_apart(model) {
         shown.push(format!(
-            "Of {tests} paired differences to {REFERENCE}, {told} are told apart from chance (paired t test, Holm, 5 %)."
+            "Of {tests} paired differences to {}, {told} are told apart from chance (paired t test, Holm, 5 %).",
+            model.results.reference()
         ));
     }
     shown.extend(verdicts(model));

@@ -56,6 +56,7 @@ impl Synthetic {
             suite: "fake-suite".into(),
             command: "harness suite fake-suite --seeds 0..3".into(),
             banner: Some("Made-up numbers for a test of the report; nothing was trained.".into()),
+            reference: Some(methods[0].into()),
             deviations: vec!["Width 8 instead of 64.".into()],
             cells: Vec::new(),
         };
@@ -116,28 +117,33 @@ impl Synthetic {
         Record {
             schema_version: SCHEMA_VERSION,
             cell_id: rows_id(dataset, method, time, seed),
+            series_id: None, // see `identified`
             suite: "fake-suite".into(),
             dataset: dataset.into(),
             protocol_id: protocol.into(),
             architecture: "resnet18".into(),
-            width: self.width,
+            width: Some(self.width),
             norm: "tdbn".into(),
             tau: spiking.then_some(0.25),
             v_th: spiking.then_some(0.5),
+            reset: spiking.then(|| "hard".into()),
+            detach_reset: spiking.then_some(false),
             method: method.into(),
+            surrogate_start: surrogate.as_ref().map(|_| 1.0),
             surrogate_parameter: surrogate.as_ref().map(|_| 1.0),
             surrogate,
             surrogate_width: spiking.then_some(1.0),
             surrogate_peak: spiking.then_some(1.08),
             surrogate_area: spiking.then_some(1.0),
-            fdg: has_fdg(method),
+            fdg: Some(has_fdg(method)),
             fdg_batch: has_fdg(method).then_some(8),
-            tit: parent.is_some(),
+            tit: Some(parent.is_some()),
             train_time_steps: time,
             eval_time_steps: time,
             seed,
-            epochs: if method.contains("equal") { 3 * self.epochs } else { self.epochs },
-            batch: 32,
+            epochs: Some(if method.contains("equal") { 3 * self.epochs } else { self.epochs }),
+            batch: Some(32),
+            lr: Some(0.05),
             top1_last: Some(top1),
             top1_best: Some(top1 + 0.003),
             top1_held_out: None,
@@ -170,13 +176,14 @@ impl Synthetic {
             finished_utc: Some("2000-01-01T00:10:00Z".into()),
             status: Status::Done,
             error: None,
+            ..Record::default()
         }
     }
 
     /// Writes run.json and all CSV files.
     pub fn write(&self, dir: &Path) {
         std::fs::write(dir.join("run.json"), serde_json::to_vec(&self.plan).unwrap()).unwrap();
-        write_csv(&dir.join("rows.csv"), &self.rows).unwrap();
+        write_csv(&dir.join("rows.csv"), identified(&self.rows)).unwrap();
         let done = || self.rows.iter().filter(|row| row.status == Status::Done);
         write_csv(&dir.join("curves.csv"), done().flat_map(curves)).unwrap();
         write_csv(&dir.join("anytime.csv"), done().flat_map(anytime)).unwrap();
@@ -185,6 +192,22 @@ impl Synthetic {
         write_csv(&dir.join("fidelity.csv"), done().flat_map(fidelity)).unwrap();
         write_csv(&dir.join("membrane.csv"), done().flat_map(membrane)).unwrap();
     }
+}
+
+/// The rows with the series that the harness would give them: a name for all that says what the experiment is, of the
+/// cell and of its parents.
+pub fn identified(rows: &[Record]) -> Vec<Record> {
+    let own = |row: &Record| {
+        let columns = serde_json::to_value(row).unwrap();
+        let columns = columns.as_object().unwrap().iter().filter(|(name, _)| is_identity(name));
+        columns.map(|(name, value)| format!("{name}={value} ")).collect::<String>()
+    };
+    let series = |row: &Record| {
+        let parent = |row: &&Record| rows.iter().find(|other| row.parent_cell.as_ref() == Some(&other.cell_id));
+        std::iter::successors(Some(row), parent).take(9).map(own).collect::<String>()
+    };
+    let with = |row: &Record| Record { series_id: row.series_id.clone().or_else(|| Some(series(row))), ..row.clone() };
+    rows.iter().map(with).collect()
 }
 
 pub fn rows_id(dataset: &str, method: &str, time: Option<usize>, seed: u64) -> String {
@@ -206,7 +229,7 @@ pub fn planned(row: &Record) -> PlannedCell {
         method: row.method.clone(),
         time_steps: row.train_time_steps,
         seed: row.seed,
-        epochs: row.epochs,
+        epochs: row.epochs.unwrap_or(0),
         missing: None,
     }
 }
@@ -218,7 +241,7 @@ fn stage(row: &Record) -> String {
 fn curves(row: &Record) -> Vec<CurvePoint> {
     let top1 = row.top1_last.unwrap_or(0.5);
     let point = |epoch: usize| {
-        let share = (epoch + 1) as f64 / row.epochs as f64;
+        let share = (epoch + 1) as f64 / row.epochs.unwrap() as f64;
         CurvePoint {
             cell_id: row.cell_id.clone(),
             stage: stage(row),
@@ -228,12 +251,12 @@ fn curves(row: &Record) -> Vec<CurvePoint> {
             train_top1: Some(top1 * share),
             test_loss: Some(2.3 * (-1.6 * share).exp() + 1.0 - top1),
             test_top1: Some(top1 * (0.5 + 0.5 * share)),
-            temperature: row.fdg.then_some(1.0 + 0.2 * epoch as f64),
+            temperature: (row.fdg == Some(true)).then_some(1.0 + 0.2 * epoch as f64),
             firing_rate: row.firing_rate,
             seconds: Some(2.0),
         }
     };
-    (0..row.epochs).map(point).collect()
+    (0..row.epochs.unwrap()).map(point).collect()
 }
 
 fn anytime(row: &Record) -> Vec<AnytimePoint> {
@@ -243,7 +266,7 @@ fn anytime(row: &Record) -> Vec<AnytimePoint> {
 }
 
 fn fdg(row: &Record) -> Vec<FdgPoint> {
-    if !row.fdg {
+    if row.fdg != Some(true) {
         return Vec::new();
     }
     let start = 1.0 + 0.2 * (6 - row.train_time_steps.unwrap_or(6)) as f64;
@@ -259,7 +282,7 @@ fn fdg(row: &Record) -> Vec<FdgPoint> {
             chosen: if epoch % 2 == 1 { step > 0.0 } else { step == 0.0 },
         })
     };
-    (0..row.epochs).flat_map(of_epoch).collect()
+    (0..row.epochs.unwrap()).flat_map(of_epoch).collect()
 }
 
 pub const LAYERS: [&str; 9] = [
@@ -292,7 +315,7 @@ fn layers(row: &Record) -> Vec<LayerPoint> {
 fn fidelity(row: &Record) -> Vec<FidelityPoint> {
     let Some(time_steps) = row.train_time_steps.filter(|_| row.method == "dspike") else { return Vec::new() };
     let mut points = Vec::new();
-    for epoch in [0, row.epochs] {
+    for epoch in [0, row.epochs.unwrap()] {
         for (layer, sampled, weights) in [("stem.0", 216, 216), ("layer3.1.conv1", 64, 9216)] {
             for b in [0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0f64] {
                 let cosine = 0.75 - 0.15 * (b.ln() - 0.7).powi(2) - 0.02 * epoch as f64;

@@ -49,6 +49,18 @@ fn a_torn_last_line_is_left_out_with_a_note() {
 }
 
 #[test]
+fn lines_are_counted_right_after_windows_line_ends_blank_lines_and_quoted_newlines() {
+    let error = error_of(b"name,value\r\na,0.5\r\nb,97 %\r\nc,1\r\n");
+    assert!(error.contains("x.csv:3: column `value`"), "{error}");
+    let error = error_of(b"name,value\n\n\na,0.5\n\nb,97 %\nc,1\n");
+    assert!(error.contains("x.csv:6: column `value`"), "{error}");
+    let error = error_of(b"name,value\n\"a\nb\r\nc\",0.5\n\"d\ne\",97 %\nc,1\n");
+    assert!(error.contains("x.csv:5: column `value`"), "{error}");
+    // A byte-order mark, as spreadsheets write it, is no part of the first column's name.
+    assert_eq!(rows_of(b"\xef\xbb\xbfname,value\r\na,1\r\n").0, [Row { name: "a".into(), value: Some(1.0) }]);
+}
+
+#[test]
 fn errors_name_file_line_and_column() {
     let error = error_of(b"name,value\na,0.5\nb,97 %\nc,1\n");
     assert!(error.contains("x.csv:3: column `value`: \"97 %\": invalid float literal"), "{error}");

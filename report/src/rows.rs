@@ -1,0 +1,270 @@
+//! Reading a `rows.csv`, this program's or another's: what it must have, and what makes two rows one experiment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use csv::StringRecord;
+
+use crate::record::{Record, SCHEMA_VERSION, Status, is_identity, parse, records};
+
+/// The smallest set of columns, each with the names under which it may stand.
+const REQUIRED: [&[&str]; 6] = [
+    &["method"],
+    &["dataset"],
+    &["protocol_id", "protocol"],
+    &["train_time_steps", "time_steps", "T"],
+    &["seed"],
+    &["top1_last", "top1"],
+];
+
+/// The first version whose rows carry a `series_id`.
+const FIRST_WITH_SERIES: u32 = 2;
+
+/// The rows of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// The file.
+    pub path: PathBuf,
+    /// In file order.
+    pub rows: Vec<Record>,
+    /// The line of each row.
+    pub lines: Vec<u64>,
+    /// Sentences on what the file lacks.
+    pub notes: Vec<String>,
+}
+
+impl Rows {
+    /// Reads and checks a file, or the `rows.csv` of a folder.
+    ///
+    /// # Errors
+    /// A header without the required columns, rows of several schema versions, a row that is damaged, and two rows of
+    /// one experiment, data set and seed.
+    pub fn read(path: &Path) -> Result<Self> {
+        let path = if path.is_dir() { path.join("rows.csv") } else { path.to_path_buf() };
+        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let mut read = Self { path, ..Self::default() };
+        let (mut rows, mut lines) = (Vec::new(), Vec::new());
+        let known = Record::columns();
+        let notes = records(file, &read.path, |headers, fields, line| {
+            if rows.is_empty() {
+                check_header(&read.path, headers)?;
+            }
+            let mut row: Record = parse(&read.path, headers, fields, line)?;
+            row.extra = unknown_columns(&known, headers, fields);
+            check_row(&row).map_err(|problem| anyhow::anyhow!("{}:{line}: {problem}", read.path.display()))?;
+            if row.cell_id.is_empty() {
+                row.cell_id = made_up_id(&row);
+            }
+            rows.push(row);
+            lines.push(line);
+            Ok(())
+        })?;
+        (read.rows, read.lines, read.notes) = (rows, lines, notes);
+        read.check_versions()?;
+        read.check_duplicates()?;
+        Ok(read)
+    }
+
+    /// The version of the first row; the rows have one version only.
+    fn version(&self) -> u32 {
+        self.rows.first().map_or(SCHEMA_VERSION, |row| row.schema_version)
+    }
+
+    fn check_versions(&mut self) -> Result<()> {
+        let version = self.version();
+        if let Some(odd) = self.rows.iter().position(|row| row.schema_version != version) {
+            bail!(
+                "{}:{}: schema_version is {}, but line {} has {version}; the rows of one file must be of one version: \
+                 run the suite's command again to rebuild the file, or keep the two sorts in files of their own",
+                self.path.display(),
+                self.lines[odd],
+                self.rows[odd].schema_version,
+                self.lines[0]
+            );
+        }
+        if (1..FIRST_WITH_SERIES).contains(&version) {
+            self.notes.push(format!(
+                "{} is of schema version {version}: it lacks series_id, the learning rate, weight decay, momentum, \
+                 reset and the settings of the finite-difference gradient, so recipes that differ in these alone \
+                 cannot be told apart. The suite's command rebuilds the file with them.",
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses two rows of one experiment, data set and seed: one of them would count and the other vanish.
+    fn check_duplicates(&self) -> Result<()> {
+        let series = series(&self.rows, &columns(&self.rows));
+        let mut first: HashMap<(&str, Option<&str>, u64), usize> = HashMap::new();
+        for (index, (row, series)) in self.rows.iter().zip(&series).enumerate() {
+            let Some(&earlier) = first.get(&(series, row.data_hash.as_deref(), row.seed)) else {
+                first.insert((series, row.data_hash.as_deref(), row.seed), index);
+                continue;
+            };
+            bail!(
+                "{}:{}: cell {} repeats the experiment, data and seed of cell {} on line {}; {}",
+                self.path.display(),
+                self.lines[index],
+                row.cell_id,
+                self.rows[earlier].cell_id,
+                self.lines[earlier],
+                match row.series_id {
+                    Some(_) => "delete one of the two lines, or rebuild the file with the suite's command",
+                    None =>
+                        "if they differ in a setting, give it a column of its own (any name that is not in \
+                         results/README.md); otherwise delete one of the two lines",
+                }
+            );
+        }
+        Ok(())
+    }
+}
+
+fn check_header(path: &Path, headers: &StringRecord) -> Result<()> {
+    let missing = REQUIRED.iter().find(|names| !headers.iter().any(|found| names.contains(&found)));
+    let Some(missing) = missing else { return Ok(()) };
+    let all: Vec<String> = REQUIRED.iter().map(|names| names[0].to_string()).collect();
+    bail!(
+        "{}:1: the header has no column `{}`{}; rows need at least {}; found: {}",
+        path.display(),
+        missing[0],
+        if missing.len() > 1 { format!(" (or `{}`)", missing[1..].join("`, `")) } else { String::new() },
+        all.join(", "),
+        headers.iter().collect::<Vec<_>>().join(", ")
+    );
+}
+
+/// The columns of a line that [`Record`] does not have, without the blank ones.
+fn unknown_columns(
+    known: &BTreeSet<String>,
+    headers: &StringRecord,
+    fields: &StringRecord,
+) -> BTreeMap<String, String> {
+    let alias = |name: &str| REQUIRED.iter().any(|names| names.contains(&name));
+    let unknown = headers.iter().zip(fields).filter(|(name, _)| !known.contains(*name) && !alias(name));
+    unknown.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// A readable id for a row of another program, which has none.
+fn made_up_id(row: &Record) -> String {
+    let time = row.train_time_steps.map_or_else(String::new, |t| format!("-t{t}"));
+    let extra: String = row.extra.iter().map(|(name, value)| format!("-{name}-{value}")).collect();
+    format!("{}-{}{time}-s{}{extra}", row.dataset, row.method, row.seed)
+}
+
+/// What a row must keep for its numbers to mean what the report says.
+fn check_row(row: &Record) -> Result<(), String> {
+    if row.schema_version > SCHEMA_VERSION {
+        return Err(format!(
+            "schema_version {} is newer than this program's {SCHEMA_VERSION}; use the version that wrote the file",
+            row.schema_version
+        ));
+    }
+    if row.schema_version >= FIRST_WITH_SERIES && row.series_id.is_none() {
+        return Err("column `series_id` is blank; run the suite's command again to rebuild the file".into());
+    }
+    let fractions = [
+        ("top1_last", row.top1_last),
+        ("top1_best", row.top1_best),
+        ("top1_held_out", row.top1_held_out),
+        ("top5_last", row.top5_last),
+        ("firing_rate", row.firing_rate),
+    ];
+    for (column, value) in fractions {
+        if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+            return Err(format!(
+                "column `{column}`: {} is not a fraction between 0 and 1 (0.9412 is 94.12 %); correct or blank it",
+                value.unwrap_or_default()
+            ));
+        }
+    }
+    if row.status == Status::Done && row.top1_last.is_none() {
+        return Err("column `top1_last` is blank though `status` is done; rerun the cell or mark it failed".into());
+    }
+    Ok(())
+}
+
+/// The settings of a row: every column that says what the experiment is, by name.
+pub(crate) fn settings(row: &Record) -> BTreeMap<String, String> {
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    };
+    let known = match serde_json::to_value(row) {
+        Ok(serde_json::Value::Object(known)) => known,
+        _ => serde_json::Map::new(), // a struct of named fields is always an object
+    };
+    // A fixed surrogate's parameter is a setting; one that was chosen in training is a result.
+    let fixed = row.fdg != Some(true) && row.surrogate_start.is_none();
+    let counts = |name: &str| is_identity(name) || (name == "surrogate_parameter" && fixed);
+    let known = known.into_iter().filter_map(|(name, value)| Some((name, text(value)?)));
+    known.chain(row.extra.clone()).filter(|(name, _)| counts(name)).collect()
+}
+
+/// The settings that any of the rows has.
+pub(crate) fn columns(rows: &[Record]) -> BTreeSet<String> {
+    rows.iter().flat_map(|row| settings(row).into_keys()).collect()
+}
+
+/// What makes rows one experiment, seeds apart: for each row its `series_id`, or, where a row has none, its settings
+/// among `columns` and those of its parents.
+pub(crate) fn series(rows: &[Record], columns: &BTreeSet<String>) -> Vec<String> {
+    if rows.iter().all(|row| row.series_id.is_some()) {
+        return rows.iter().map(|row| row.series_id.clone().unwrap_or_default()).collect();
+    }
+    derived_series(rows, columns)
+}
+
+/// As [`series`], from the settings even where a `series_id` is there: the other set of rows has none.
+pub(crate) fn derived_series(rows: &[Record], columns: &BTreeSet<String>) -> Vec<String> {
+    let by_id: HashMap<&str, &Record> = rows.iter().map(|row| (row.cell_id.as_str(), row)).collect();
+    let own = |row: &Record| {
+        let settings = settings(row).into_iter().filter(|(name, _)| columns.contains(name));
+        settings.map(|(name, value)| format!("{name}={value};")).collect::<String>()
+    };
+    let key = |row: &Record| {
+        let parent = |row: &&Record| row.parent_cell.as_deref().and_then(|id| by_id.get(id).copied());
+        let chain = std::iter::successors(Some(row), parent).take(MAXIMUM_CHAIN);
+        chain.map(own).collect::<Vec<_>>().join(" from ")
+    };
+    rows.iter().map(key).collect()
+}
+
+/// Stages of a chain; ends a cycle of parents in a damaged file.
+pub(crate) const MAXIMUM_CHAIN: usize = 64;
+
+/// The keys of two sets of rows that are to be compared, over what both record; with a sentence where that is less
+/// than either of them has.
+pub(crate) fn common_series(a: &Rows, b: &Rows) -> (Vec<String>, Vec<String>, Option<String>) {
+    let identified = |rows: &Rows| rows.rows.iter().all(|row| row.series_id.is_some());
+    if identified(a) && identified(b) {
+        let ids = |rows: &Rows| rows.rows.iter().map(|row| row.series_id.clone().unwrap_or_default()).collect();
+        return (ids(a), ids(b), None);
+    }
+    let (in_a, in_b) = (columns(&a.rows), columns(&b.rows));
+    let common: BTreeSet<String> = in_a.intersection(&in_b).cloned().collect();
+    let only: Vec<&str> = in_a.symmetric_difference(&in_b).map(String::as_str).collect();
+    let note = (!only.is_empty() && !a.rows.is_empty() && !b.rows.is_empty()).then(|| {
+        format!(
+            "Only one of {} and {} has the columns {}: experiments that differ in these alone cannot be told apart here.",
+            a.path.display(),
+            b.path.display(),
+            only.join(", ")
+        )
+    });
+    (derived_series(&a.rows, &common), derived_series(&b.rows, &common), note)
+}
+
+impl Record {
+    /// The names of all columns of `rows.csv`.
+    pub fn columns() -> BTreeSet<String> {
+        match serde_json::to_value(Self::default()) {
+            Ok(serde_json::Value::Object(columns)) => columns.into_iter().map(|(name, _)| name).collect(),
+            _ => BTreeSet::new(), // a struct of named fields is always an object
+        }
+    }
+}
