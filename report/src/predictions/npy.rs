@@ -14,6 +14,8 @@ const PREFIX: usize = 10;
 const BYTES_PER_IMAGE: usize = 5;
 /// NumPy pads the header so that the data starts at a multiple of this.
 const ALIGNMENT: usize = 64;
+/// NumPy leaves room for a number of images with this many digits, so that a file can grow in place.
+const COUNT_DIGITS: usize = 21;
 /// The header in front of the number of images, token by token. `numpy.save` always writes the keys in this order.
 /// A choice of two tokens is separated by a tab: NumPy writes the boolean type as `'|b1'`, and also reads `'?'`.
 const BEFORE_COUNT: &str = "{ 'descr' : [ ( 'label' , '<u2' ) , ( 'predicted' , '<u2' ) , ( 'right' , '|b1'\t'?' ) ] , \
@@ -27,10 +29,11 @@ pub(super) fn write(predictions: &Predictions) -> Vec<u8> {
         "{{'descr': [('label', '<u2'), ('predicted', '<u2'), ('right', '|b1')], 'fortran_order': False, \
          'shape': ({n},), }}"
     );
-    // At most 64 + 20 digits longer than the text above, so far below the 65535 that 16 bits can express.
+    header.extend(std::iter::repeat_n(' ', COUNT_DIGITS.saturating_sub(n.to_string().len())));
     let unpadded = PREFIX + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(ALIGNMENT) - unpadded));
     header.push('\n');
+    // The header always has 182 bytes, which 16 bits can express.
     let mut bytes = [MAGIC, &VERSION, &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
     bytes.reserve(n * BYTES_PER_IMAGE);
     for ((label, predicted), right) in predictions.label.iter().zip(&predictions.predicted).zip(&predictions.right) {

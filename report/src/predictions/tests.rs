@@ -104,8 +104,8 @@ fn the_number_of_images_must_fit_the_file() {
     fails(&with_header("(5,)", "(4,)"), "byte 212: expected the end of the file behind 4 images");
     fails(&with_header("(5,)", "(6,)"), "byte 217: expected 6 images of 5 bytes");
     fails(&BY_NUMPY[..BY_NUMPY.len() - 1], "byte 216: expected 5 images of 5 bytes");
-    let endless = [&BY_NUMPY[..], &[0]].concat();
-    fails(&endless, "byte 217: expected the end of the file behind 5 images, found more bytes");
+    let longer = [BY_NUMPY, &[0]].concat();
+    fails(&longer, "byte 217: expected the end of the file behind 5 images, found more bytes");
     // Five times the first number does not fit 64 bits, and the second number itself does not.
     fails(
         &with_header(&format!("(5,), }}{:18}", ""), "(9999999999999999999,), }"),
