@@ -106,11 +106,10 @@ fn the_number_of_images_must_fit_the_file() {
     fails(&BY_NUMPY[..BY_NUMPY.len() - 1], "byte 216: expected 5 images of 5 bytes");
     let longer = [BY_NUMPY, &[0]].concat();
     fails(&longer, "byte 217: expected the end of the file behind 5 images, found more bytes");
-    // Five times the first number does not fit 64 bits, and the second number itself does not.
-    fails(
-        &with_header(&format!("(5,), }}{:18}", ""), "(9999999999999999999,), }"),
-        "byte 217: expected 9999999999999999999",
-    );
+    // Five times this number is 26 modulo 2⁶⁴, and 26 bytes follow the header.
+    let header = with_header(&format!("(5,), }}{:19}", ""), "(14757395258967641298,), }");
+    fails(&[&header[..], &[0]].concat(), "byte 218: expected 14757395258967641298 images");
+    // This number itself does not fit 64 bits.
     fails(&with_header(&format!("(5,), }}{:19}", ""), "(99999999999999999999,), }"), "expected the number of images");
 }
 
