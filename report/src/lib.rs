@@ -12,6 +12,7 @@ mod pairing;
 mod plot;
 #[cfg(feature = "png")]
 mod png;
+pub mod predictions;
 pub mod published;
 pub mod record;
 mod render;
