@@ -26,8 +26,9 @@ use std::time::Duration;
   harness suite smoke             every step of the machine in under a minute
   harness report results/smoke    renders the report again
 Exit codes: 0 ok, 1 a check failed, 2 usage, 3 data, 4 nothing selected,
-5 cells outstanding, 10 regression, 11 a cell is missing, 20 a cell failed,
-74 I/O, 75 stopped but resumable."
+5 cells outstanding, 10 regression or contradicted claim, 11 a cell is missing
+or no claim could be judged, 12 claims inconclusive, 20 a cell failed, 74 I/O,
+75 stopped but resumable."
 )]
 pub struct Cli {
     /// Worker threads (results do not depend on it).
@@ -62,7 +63,8 @@ pub enum Command {
     /// Renders the report of a result folder.
     #[command(after_help = "Examples:
   harness report results/smoke
-  harness report results/smoke --splice README.md")]
+  harness report results/smoke --splice README.md
+  harness report results/smoke --published other-paper.toml")]
     Report(ReportArgs),
     /// Joins result folders into one; refuses conflicts.
     #[command(after_help = "Examples:
@@ -85,6 +87,14 @@ pub enum Command {
   harness check results/smoke --baseline b.csv --tolerance top1=0.01
   harness check results/smoke --baseline b.csv --junit junit.xml")]
     Check(CheckArgs),
+    /// Holds the published numbers against a result folder (or a rows.csv): which are reproduced, which not, which cannot be
+    /// judged here and why. Exit 0 where all that can be judged are reproduced, 10 where one is below or above, 12 where the
+    /// seeds cannot tell, 11 where none can be judged.
+    #[command(after_help = "Examples:
+  harness verify results/cifar10
+  harness verify results/cifar10 --json
+  harness verify rows.csv --published other-paper.toml")]
+    Verify(VerifyArgs),
     /// Data sets: list, fetch, verify, path, inspect.
     #[command(after_help = "Examples:
   harness data list
@@ -290,6 +300,23 @@ pub struct ReportArgs {
     /// Writes plot and table between the marks of this Markdown file too.
     #[arg(long, value_name = "FILE")]
     pub splice: Option<PathBuf>,
+    /// Another paper's numbers instead of suites/published.toml, in the form of that file.
+    #[arg(long, value_name = "FILE")]
+    pub published: Option<PathBuf>,
+}
+
+/// `harness verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Result folder, or a rows.csv.
+    #[arg(default_value = "results/paper-mini")]
+    pub dir: PathBuf,
+    /// Another paper's numbers instead of suites/published.toml, in the form of that file.
+    #[arg(long, value_name = "FILE")]
+    pub published: Option<PathBuf>,
+    /// One line of JSON, as the report's claims.json (results/README.md explains it).
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `harness merge`.

@@ -17,10 +17,12 @@ pub enum Code {
     NothingSelected = 4,
     /// `status`: cells are outstanding.
     Outstanding = 5,
-    /// `check`: a regression.
+    /// `check`: a regression. `verify`: a measured mean contradicts a published number.
     Regression = 10,
-    /// `check`, `compare`: a cell is missing from either side.
+    /// `check`, `compare`: a cell is missing from either side. `verify`: no published number could be judged.
     MissingCell = 11,
+    /// `verify`: nothing contradicts a published number, but the seeds cannot tell for some.
+    Inconclusive = 12,
     /// A cell failed; the others went on.
     CellFailed = 20,
     /// The output folder cannot be written.

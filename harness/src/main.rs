@@ -58,6 +58,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Report(args) => commands::report::report(args),
         Command::Compare { a, b } => commands::report::compare(a, b),
         Command::Check(args) => commands::report::check(args),
+        Command::Verify(args) => commands::report::verify(args),
         Command::Data { command } => commands::data::data(command),
         Command::Merge(args) => commands::merge::merge(args),
         Command::Eval(args) => eval::eval(args),

@@ -1,11 +1,14 @@
 //! Reads result CSV files and draws the comparison report. Knows no tensor and no training.
 
 mod check;
+pub mod claims;
 mod compare;
 pub mod deviations;
+mod expect;
 mod html;
 mod local;
 mod markdown;
+mod matching;
 mod model;
 mod page;
 mod pairing;
@@ -26,5 +29,5 @@ mod verdict;
 
 pub use check::{Case, Gate, Outcome, Tolerance, check};
 pub use compare::{Compared, Comparison, compare};
-pub use render::{Rendered, render};
+pub use render::{Rendered, render, render_against};
 pub use splice::splice;

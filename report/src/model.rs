@@ -12,6 +12,7 @@ use crate::published::Published;
 use crate::record::{FdgPoint, FidelityPoint, MembraneBin};
 use crate::results::Results;
 use crate::series::{self, Line, Panel, Point};
+use crate::verdict::{Verdict, judge};
 
 /// The report's whole input.
 pub(crate) struct Model {
@@ -19,6 +20,8 @@ pub(crate) struct Model {
     pub panels: Vec<Panel>,
     pub published: Published,
     pub published_from: Local,
+    /// In the order of `published.claims`.
+    pub verdicts: Vec<Verdict>,
     pub ledger: Vec<Deviation>,
     pub ledger_from: Local,
     /// By point.
@@ -69,16 +72,19 @@ pub(crate) struct Layer {
 }
 
 impl Model {
-    pub fn load(dir: &Path) -> Result<Self> {
+    pub fn load(dir: &Path, published: Option<&Path>) -> Result<Self> {
         let results = Results::load(dir)?;
         let panels = series::panels(&results);
-        let (published, published_from) = Published::load()?;
+        let (published, published_from) = Published::load(published)?;
+        let judge = |claim| judge(claim, &published, &panels, &results);
+        let verdicts = published.claims.iter().map(judge).collect();
         let (ledger, ledger_from) = deviations::load()?;
         let mut model = Self {
             results,
             panels,
             published,
             published_from,
+            verdicts,
             ledger,
             ledger_from,
             curves: BTreeMap::new(),

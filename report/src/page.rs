@@ -68,12 +68,9 @@ impl Page {
 
 /// `Suite paper-mini`, or both names of a merged folder.
 fn suite(model: &Model) -> String {
-    match &model.results.plan {
-        Some(plan) => format!("Suite {}", plan.suite),
-        None => match names(model, |row| &row.suite).as_slice() {
-            [] => "No suite".into(),
-            names => format!("Suite {}", names.join(", ")),
-        },
+    match model.results.suite() {
+        none if none.is_empty() => "No suite".into(),
+        suite => format!("Suite {suite}"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::claims;
 use crate::html::html;
 use crate::markdown::markdown;
 use crate::model::Model;
@@ -42,12 +43,17 @@ struct Input<'a> {
     rows: usize,
 }
 
-/// Writes `DIR/report/` from the CSV files in `DIR` (or beside a file of rows): `index.html`, `report.md`, the plots and `manifest.json`, each
-/// atomically and the manifest last. Plots of an earlier report that this one lacks are removed.
+/// Writes `DIR/report/` from the CSV files in `DIR` (or beside a file of rows): `index.html`, `report.md`, `claims.json`, the plots and `manifest.json`,
+/// each atomically and the manifest last. Plots of an earlier report that this one lacks are removed.
 ///
 /// Errors: no result folder, a damaged file (with line and column), or a folder that cannot be written.
 pub fn render(dir: &Path) -> Result<Rendered> {
-    let model = Model::load(dir)?;
+    render_against(dir, None)
+}
+
+/// As [`render`], against the published numbers of another file.
+pub fn render_against(dir: &Path, published: Option<&Path>) -> Result<Rendered> {
+    let model = Model::load(dir, published)?;
     let page = Page::of(&model)?;
     let folder = folder_of(dir).join("report");
     let mut names: Vec<String> = Vec::new();
@@ -70,6 +76,8 @@ pub fn render(dir: &Path) -> Result<Rendered> {
     }
     let markdown = write("report.md".into(), markdown(&page).as_bytes())?;
     let html = write("index.html".into(), html(&page)?.as_bytes())?;
+    let verdicts = claims::gather(&model.published, &model.published_from, &model.results, &model.verdicts);
+    write("claims.json".into(), &serde_json::to_vec_pretty(&verdicts)?)?;
     remove_stale_plots(&folder, &names).with_context(|| format!("cleaning {}", folder.display()))?;
     let inputs = model.results.inputs.iter().map(|(file, rows)| Input { file, rows: *rows }).collect();
     let manifest = Manifest {

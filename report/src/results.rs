@@ -130,6 +130,19 @@ impl Results {
         planned.or_else(|| methods.next().cloned()).unwrap_or_default()
     }
 
+    /// The suite; of a folder without a plan, the distinct suites of its rows.
+    pub fn suite(&self) -> String {
+        match &self.plan {
+            Some(plan) => plan.suite.clone(),
+            None => {
+                let mut seen = std::collections::HashSet::new();
+                let names = self.rows.iter().map(|row| row.suite.as_str());
+                let names = names.filter(|name| !name.is_empty() && seen.insert(*name));
+                names.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
     /// The row of a cell.
     pub fn row(&self, cell_id: &str) -> Option<&Record> {
         self.by_id.get(cell_id).map(|&index| &self.rows[index])

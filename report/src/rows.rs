@@ -187,22 +187,32 @@ fn check_row(row: &Record) -> Result<(), String> {
     Ok(())
 }
 
-/// The settings of a row: every column that says what the experiment is, by name.
-pub(crate) fn settings(row: &Record) -> BTreeMap<String, String> {
-    let text = |value: serde_json::Value| match value {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text).filter(|text| !text.is_empty()),
-        other => Some(other.to_string()),
-    };
+/// Every column of a row that has a value, and the columns that this program does not know.
+pub(crate) fn column_values(row: &Record) -> BTreeMap<String, serde_json::Value> {
     let known = match serde_json::to_value(row) {
         Ok(serde_json::Value::Object(known)) => known,
         _ => serde_json::Map::new(), // a struct of named fields is always an object
     };
+    let blank = |value: &serde_json::Value| value.is_null() || value.as_str() == Some("");
+    let extra = row.extra.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+    known.into_iter().filter(|(_, value)| !blank(value)).chain(extra).collect()
+}
+
+/// Whether a column says what a row's experiment is.
+pub(crate) fn is_setting(row: &Record, column: &str) -> bool {
     // A fixed surrogate's parameter is a setting; one that was chosen in training is a result.
     let fixed = row.fdg != Some(true) && row.surrogate_start.is_none();
-    let counts = |name: &str| is_identity(name) || (name == "surrogate_parameter" && fixed);
-    let known = known.into_iter().filter_map(|(name, value)| Some((name, text(value)?)));
-    known.chain(row.extra.clone()).filter(|(name, _)| counts(name)).collect()
+    is_identity(column) || (column == "surrogate_parameter" && fixed)
+}
+
+/// The settings of a row: every column that says what the experiment is, by name.
+pub(crate) fn settings(row: &Record) -> BTreeMap<String, String> {
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let values = column_values(row).into_iter().filter(|(name, _)| is_setting(row, name));
+    values.map(|(name, value)| (name, text(value))).collect()
 }
 
 /// The settings that any of the rows has.

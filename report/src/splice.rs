@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::markdown::{escape, table_text};
 use crate::model::Model;
 use crate::record::write_atomic;
-use crate::render::render;
+use crate::render::render_against;
 use crate::section::{Cell, Column, Row, Table, percent};
 use crate::series::{Panel, Point};
 use crate::verdict::time_steps;
@@ -16,11 +16,11 @@ use crate::verdict::time_steps;
 const BEGIN: &str = "<!-- report:begin -->";
 const END: &str = "<!-- report:end -->";
 
-/// Renders `from_dir` and replaces what stands between `<!-- report:begin -->` and `<!-- report:end -->` in a Markdown
+/// Renders `from_dir` (against `published`, where given) and replaces what stands between `<!-- report:begin -->` and `<!-- report:end -->` in a Markdown
 /// file by its plots, one table a data set, the machine and the command. The comments stay.
 ///
-/// Errors: a comment that is absent, doubled or out of order; what [`render`] refuses.
-pub fn splice(markdown_file: &Path, from_dir: &Path) -> Result<()> {
+/// Errors: a comment that is absent, doubled or out of order; what [`render_against`] refuses.
+pub fn splice(markdown_file: &Path, from_dir: &Path, published: Option<&Path>) -> Result<()> {
     let shown = markdown_file.display();
     let text = std::fs::read_to_string(markdown_file).with_context(|| format!("reading {shown}"))?;
     let places = |mark: &str| text.match_indices(mark).map(|(place, _)| place).collect::<Vec<_>>();
@@ -30,9 +30,9 @@ pub fn splice(markdown_file: &Path, from_dir: &Path) -> Result<()> {
             "{shown}: expected one line `{BEGIN}` and after it one line `{END}`; put them where the table shall stand"
         ),
     };
-    render(from_dir)?;
+    render_against(from_dir, published)?;
     let plots = relative(markdown_file, &from_dir.join("report"))?;
-    let block = block(&Model::load(from_dir)?, &plots);
+    let block = block(&Model::load(from_dir, published)?, &plots);
     let spliced = format!("{}\n{block}{}", &text[..begin], &text[end..]);
     write_atomic(markdown_file, spliced.as_bytes())
 }

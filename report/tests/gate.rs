@@ -190,18 +190,18 @@ fn splice_replaces_what_stands_between_the_comments() {
     std::fs::create_dir(readme.parent().unwrap()).unwrap();
     let (head, tail) = ("# Fake\n\n<!-- report:begin -->", "<!-- report:end -->\n\nThe rest.\n");
     std::fs::write(&readme, format!("{head}\nstale text\n{tail}")).unwrap();
-    splice(&readme, dir.path()).unwrap();
+    splice(&readme, dir.path(), None).unwrap();
     let once = std::fs::read_to_string(&readme).unwrap();
     assert!(once.starts_with(head) && once.ends_with(tail) && !once.contains("stale text"), "{once}");
     assert!(once.contains("(<../report/accuracy-fake-shapes-resnet18-w8.svg>)"), "{once}");
     assert!(once.contains("| dspike |") && once.contains("(n = 2) (simulated)"), "{once}");
     assert!(once.contains("Command: `harness suite fake-suite --seeds 0..3`"));
-    splice(&readme, dir.path()).unwrap();
+    splice(&readme, dir.path(), None).unwrap();
     assert_eq!(std::fs::read_to_string(&readme).unwrap(), once);
 
     for text in ["no comments", "<!-- report:end --> <!-- report:begin -->", "<!-- report:begin -->"] {
         std::fs::write(&readme, text).unwrap();
-        let error = splice(&readme, dir.path()).unwrap_err().to_string();
+        let error = splice(&readme, dir.path(), None).unwrap_err().to_string();
         assert!(error.contains("expected one line `<!-- report:begin -->`"), "{error}");
         assert_eq!(std::fs::read_to_string(&readme).unwrap(), text);
     }

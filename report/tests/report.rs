@@ -10,10 +10,7 @@ use report::record::{
     AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, Status, read_csv, write_csv,
 };
 use report::render;
-use synthetic::{ARMS, Synthetic};
-
-/// CIFAR-10 as the paper has it.
-const OFFICIAL: &str = "cifar10/official;md5:0;size=32;augment=crop4+flip+autoaugment+cutout16;selection=last";
+use synthetic::{ARMS, OFFICIAL, Synthetic};
 
 /// HTML and Markdown of a folder.
 fn texts(synthetic: &Synthetic) -> (String, String) {
@@ -140,11 +137,10 @@ fn one_method_under_two_recipes_makes_two_lines() {
 
 #[test]
 fn the_papers_points_share_an_axis_with_the_papers_experiment_only() {
-    let names = |protocol, width| {
-        let mut synthetic = Synthetic::over(vec![("cifar10", protocol, true)], &["dspike"], &[6, 4, 2], 3);
+    let names = |protocol: &str, width| {
+        let mut synthetic = Synthetic::of_the_paper("dspike", &[6, 4, 2], 3);
         for row in &mut synthetic.rows {
-            row.width = Some(width);
-            row.epochs = Some(if row.train_time_steps == Some(6) { 300 } else { 50 });
+            (row.width, row.protocol_id) = (Some(width), protocol.into());
         }
         (svg(&synthetic, "accuracy-cifar10"), texts(&synthetic).1)
     };
@@ -152,47 +148,41 @@ fn the_papers_points_share_an_axis_with_the_papers_experiment_only() {
     assert!(plot.contains("published Dspike, as quoted"));
     assert!(plot.contains("stroke-dasharray=\"8 8\""));
     assert!(!markdown.contains("published-cifar10.svg"));
-    assert_eq!(markdown.matches("protocol differs").count(), 0, "{markdown}");
+    assert_eq!(markdown.matches("| protocol differs |").count(), 0, "{markdown}");
 
-    for (protocol, width) in [("cifar10/official;size=32;augment=none", 64), (OFFICIAL, 8)] {
+    for (protocol, width, verdict) in [
+        ("cifar10/official;md5:0;size=32;augment=none", 64, "protocol differs"),
+        (OFFICIAL, 128, "protocol differs"),
+        (OFFICIAL, 8, "toy scale"),
+    ] {
         let (plot, markdown) = names(protocol, width);
         assert!(!plot.contains("published Dspike"));
         assert!(markdown.contains("published-cifar10.svg"));
-        assert_eq!(markdown.matches("| protocol differs |").count(), 3);
+        assert_eq!(markdown.matches(&format!("| {verdict} |")).count(), 3);
     }
 }
 
 #[test]
 fn each_verdict_is_given_where_it_is_due() {
     // top-1 of three seeds at T = 6, 4, 2, against 94.25, 93.66 and 93.13 within half a point.
-    let verdicts = |values: [[f64; 3]; 3], epochs: usize| {
-        let mut synthetic = Synthetic::over(vec![("cifar10", OFFICIAL, false)], &["dspike"], &[6], 3);
-        let like = synthetic.rows.clone();
-        synthetic.rows.clear();
-        for (time, values) in [6, 4, 2].into_iter().zip(values) {
-            for (row, value) in like.iter().zip(values) {
-                let mut row: Record = row.clone();
-                row.cell_id = format!("fake-t{time}-s{}", row.seed);
-                row.width = Some(64);
-                row.epochs = Some(if time == 6 { 300 } else { epochs });
-                (row.train_time_steps, row.eval_time_steps, row.top1_last) = (Some(time), Some(time), Some(value));
-                synthetic.rows.push(row);
+    let verdicts = |values: [[f64; 3]; 3]| {
+        let mut synthetic = Synthetic::of_the_paper("dspike", &[6, 4, 2], 3);
+        for row in &mut synthetic.rows {
+            if let Some(t) = row.train_time_steps {
+                row.top1_last = Some(values[3 - t / 2][row.seed as usize]);
             }
         }
-        synthetic.plan.cells.clear();
         texts(&synthetic).1
     };
     let spread = |centre: f64, step: f64| [centre - step, centre, centre + step];
-    let markdown = verdicts([spread(0.9425, 0.0005), spread(0.9200, 0.0005), spread(0.9500, 0.0005)], 50);
+    let markdown = verdicts([spread(0.9425, 0.0005), spread(0.9200, 0.0005), spread(0.9500, 0.0005)]);
     for (verdict, row) in [("reproduced", "| 6 | 94.25"), ("below", "| 4 | 93.66"), ("above", "| 2 | 93.13")] {
         let line = markdown.lines().find(|line| line.contains("CIFAR-10 |") && line.contains(row)).unwrap();
         assert!(line.contains(&format!("| {verdict} |")), "{line}");
     }
-    let markdown = verdicts([spread(0.9425, 0.01), spread(0.93, 0.01), spread(0.93, 0.01)], 50);
+    let markdown = verdicts([spread(0.9425, 0.01), spread(0.93, 0.01), spread(0.93, 0.01)]);
     assert_eq!(markdown.matches("| underpowered |").count(), 3);
     assert!(markdown.contains("3 seeds show differences of"));
-    let markdown = verdicts([spread(0.9425, 0.0005); 3], 5);
-    assert!(markdown.contains("trained for 5 epochs, the paper for 50"), "{markdown}");
     assert_eq!(markdown.matches("| not run |").count(), 6, "CIFAR-100, ImageNet and DVS");
 }
 

@@ -1,23 +1,27 @@
-//! `harness report`, `harness compare`, `harness check`.
+//! `harness report`, `harness compare`, `harness check`, `harness verify`.
 
-use crate::cli::{CheckArgs, ReportArgs};
+use crate::cli::{CheckArgs, ReportArgs, VerifyArgs};
 use crate::durable;
 use crate::exit::{self, Code};
 use crate::store::Store;
 use anyhow::Result;
+use report::claims::Outcome as Verdicts;
+use report::published::Published;
 use report::{Outcome, Tolerance};
 use std::path::Path;
 
 /// Renders the report of a result folder.
 pub fn report(args: &ReportArgs) -> Result<()> {
+    let published = args.published.as_deref();
+    check_published(published)?;
     renew_rows(&args.dir)?;
-    let rendered = report::render(&args.dir).map_err(|error| match exit::code_of(&error) {
+    let rendered = report::render_against(&args.dir, published).map_err(|error| match exit::code_of(&error) {
         Code::Io => error,
         _ => unreadable(error),
     })?;
     println!("{}\nreport  {}", rendered.summary, rendered.html.display());
     if let Some(file) = &args.splice {
-        report::splice(file, &args.dir)?;
+        report::splice(file, &args.dir, published)?;
         println!("spliced {}", file.display());
     }
     Ok(())
@@ -34,6 +38,39 @@ fn renew_rows(dir: &Path) -> Result<()> {
         store.rebuild_csv(&store.plan()?)?;
     }
     Ok(())
+}
+
+/// Prints the verdicts on the published numbers; the exit code says what they are together.
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let published = args.published.as_deref();
+    check_published(published)?;
+    renew_rows(&args.dir)?;
+    let claims = report::claims::claims(&args.dir, published).map_err(unreadable)?;
+    match args.json {
+        true => println!("{}", claims.to_json()?),
+        false => println!("{claims}"),
+    }
+    match claims.outcome() {
+        Verdicts::Reproduced => Ok(()),
+        Verdicts::Contradicted => {
+            Err(exit::failure(Code::Regression, "a measured mean is below or above its published number"))
+        }
+        Verdicts::Inconclusive => {
+            Err(exit::failure(Code::Inconclusive, "the seeds cannot tell for some published numbers; more seeds would"))
+        }
+        Verdicts::NothingJudged => {
+            let what = "no published number could be judged: none of the published experiments ran here as published";
+            Err(exit::failure(Code::MissingCell, what))
+        }
+    }
+}
+
+/// A wrong file of published numbers is wrong usage: exit 2, with file, line and key.
+fn check_published(file: Option<&Path>) -> Result<()> {
+    Published::load(file).map(drop).map_err(|error| match file {
+        Some(_) => exit::usage(format!("--published: {error:#}")),
+        None => exit::usage(format!("{error:#}")),
+    })
 }
 
 /// Prints a comparison as Markdown.

@@ -363,3 +363,67 @@ fn mpirun_without_mpi_does_not_do_the_same_work_several_times() {
     run("1").success();
     run("4").code(2).stderr(contains("mpirun started 4 processes").and(contains("--features mpi")));
 }
+
+/// Another paper's numbers, of rows that another program wrote.
+const CLAIMS: &str = r#"
+[[setting]]
+dataset = "mnist"
+label = "MNIST"
+protocols = ["mnist/official"]
+content = "counts"
+band = 0.002
+expect = { train_samples = 60000, test_samples = 10000 }
+[[claim]]
+dataset = "mnist"
+network = "a small one"
+time_steps = 5
+top1 = 0.99
+certainty = "quoted"
+source = "its table 1"
+"#;
+
+#[test]
+fn verify_says_by_its_exit_code_what_the_claims_are_worth() {
+    let bench = Bench::new(TINY);
+    fs::write(bench.path().join("other.toml"), CLAIMS).unwrap();
+    let rows = |name: &str, top1: [f64; 3], samples: usize| {
+        let mut text = String::from("method,dataset,protocol,T,seed,top1,train_samples,test_samples\n");
+        for (seed, top1) in top1.iter().enumerate() {
+            text += &format!("net,mnist,mnist/official,5,{seed},{top1},{samples},10000\n");
+        }
+        fs::write(bench.path().join(name), text).unwrap();
+    };
+    rows("good.csv", [0.9899, 0.99, 0.9901], 60_000);
+    rows("bad.csv", [0.9799, 0.98, 0.9801], 60_000);
+    rows("scattered.csv", [0.97, 0.99, 1.0], 60_000);
+    rows("toy.csv", [0.9899, 0.99, 0.9901], 600);
+    let verify = |name: &str| bench.run(&["verify", name, "--published", "other.toml"]);
+    verify("good.csv").success().stdout(contains("reproduced").and(contains("measured 99.00 % (n = 3)")));
+    verify("bad.csv").code(10).stdout(contains("below"));
+    verify("scattered.csv").code(12).stdout(contains("underpowered"));
+    verify("toy.csv").code(11).stdout(contains("train_samples: here 600, published 60000"));
+
+    let output = bench.run(&["verify", "bad.csv", "--published", "other.toml", "--json"]).code(10).get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["schema"], &json["claims"][0]["verdict"]), (&"harness-claims/1".into(), &"below".into()));
+    bench.run(&["verify", "good.csv"]).code(11).stdout(contains("Of 9 published numbers: 9 not run."));
+    bench.run(&["report", "good.csv", "--published", "other.toml"]).success().stdout(contains("1 reproduced"));
+    let written = fs::read_to_string(bench.path().join("report/claims.json")).unwrap();
+    assert!(written.contains("\"verdict\": \"reproduced\""), "{written}");
+}
+
+#[test]
+fn a_wrong_file_of_published_numbers_is_refused_with_line_and_key() {
+    let bench = Bench::new(TINY);
+    fs::write(bench.path().join("rows.csv"), "method,dataset,protocol,T,seed,top1\nnet,mnist,a,5,0,0.9\n").unwrap();
+    fs::write(bench.path().join("other.toml"), CLAIMS.replace("top1 = 0.99", "top1 = 99")).unwrap();
+    for command in ["verify", "report"] {
+        let arguments = [command, "rows.csv", "--published", "other.toml"];
+        bench.refused(&arguments, "reading other.toml: TOML parse error at line 13");
+        bench.refused(&arguments, "top1 = 99");
+        bench.refused(&[command, "rows.csv", "--published", "nowhere.toml"], "--published: reading nowhere.toml");
+    }
+    bench.run(&["verify", "nowhere"]).code(3).stdout("").stderr(contains("nowhere"));
+}

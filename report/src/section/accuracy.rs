@@ -8,7 +8,7 @@ use crate::plot::{Axis, Chart, Mark, Series, Shape, Style, palette};
 use crate::published::{Certainty, Claim};
 use crate::series::{ANN, Line, Panel, Point};
 use crate::stats;
-use crate::verdict::{same_experiment, time_steps};
+use crate::verdict::{meets, time_steps};
 
 pub(crate) fn section(model: &Model) -> Result<Section> {
     let mut section = Section::new("accuracy", "Accuracy and time steps");
@@ -47,7 +47,7 @@ fn seeds_of(panel: &Panel) -> String {
 pub(crate) fn chart(model: &Model, panel: &Panel) -> Chart {
     let snn: Vec<&Line> = panel.lines.iter().filter(|line| line.method != ANN).collect();
     let claims: Vec<&Claim> =
-        model.published.claims.iter().filter(|claim| same_experiment(claim, panel, &model.published)).collect();
+        model.published.claims.iter().filter(|claim| meets(claim, panel, &model.published, &model.results)).collect();
     let times = snn.iter().flat_map(|line| &line.points).filter_map(|point| point.time_steps);
     let times: Vec<usize> = times.chain(claims.iter().map(|claim| claim.time_steps)).collect();
     let (low, high) = (times.iter().min().copied().unwrap_or(1), times.iter().max().copied().unwrap_or(1));
@@ -62,7 +62,7 @@ pub(crate) fn chart(model: &Model, panel: &Panel) -> Chart {
         let shift = (place as f64 - (snn.len() as f64 - 1.0) / 2.0) * (0.4 / snn.len().max(1) as f64).min(0.08);
         series.push(measured(model, panel, line, shift));
     }
-    series.extend(published(&claims));
+    series.extend(published(&model.published.name, &claims));
     let values = series.iter().flat_map(|series| &series.points).flat_map(|mark| {
         let (low, high) = mark.spread.unwrap_or((mark.y, mark.y));
         [low, mark.y, high]
@@ -123,8 +123,8 @@ fn ann_level(model: &Model, line: &Line, point: &Point, (low, high): (f64, f64))
 }
 
 /// Published points: diamonds with a dashed outline, the unverified ones in a series of their own.
-pub(crate) fn published(claims: &[&Claim]) -> Vec<Series> {
-    let of = |certainties: &[Certainty], label: &str, colour| {
+pub(crate) fn published(name: &str, claims: &[&Claim]) -> Vec<Series> {
+    let of = |certainties: &[Certainty], how: &str, colour| {
         let mark = |claim: &&Claim| Mark {
             x: claim.time_steps as f64,
             y: 100.0 * claim.top1,
@@ -143,15 +143,15 @@ pub(crate) fn published(claims: &[&Claim]) -> Vec<Series> {
         let chosen = claims.iter().filter(|claim| certainties.contains(&claim.certainty));
         let points: Vec<Mark> = chosen.map(mark).collect();
         (!points.is_empty()).then(|| Series {
-            label: label.into(),
+            label: format!("published {name}, {how}"),
             style: Style { colour, shape: Shape::Diamond, dash: "" },
             points,
             marked: true,
             ..Series::default()
         })
     };
-    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "published Dspike, as quoted", palette::INK);
-    let unverified = of(&[Certainty::Unverified], "published Dspike, UNVERIFIED", palette::GRAY);
+    let quoted = of(&[Certainty::Quoted, Certainty::QuotedWeak], "as quoted", palette::INK);
+    let unverified = of(&[Certainty::Unverified], "UNVERIFIED", palette::GRAY);
     [quoted, unverified].into_iter().flatten().collect()
 }
 

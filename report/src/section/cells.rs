@@ -152,7 +152,7 @@ fn cell_row(model: &Model, row: &Record) -> Row {
 }
 
 /// The suite's command, for one cell.
-fn cell_command(command: &str, cell_id: &str) -> String {
+pub(crate) fn cell_command(command: &str, cell_id: &str) -> String {
     format!("{command} -f cell={}", quoted(cell_id))
 }
 

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::plot::{self, Axis, Chart};
 use crate::published::{Certainty, Claim};
 use crate::stats::Summary;
-use crate::verdict::{self, Kind, judge, same_experiment};
+use crate::verdict::{self, Kind, Verdict, meets};
 
 pub(crate) fn section(model: &Model) -> Result<Section> {
     let mut section = Section::new("published", "Published beside measured");
@@ -31,7 +31,7 @@ pub(crate) fn section(model: &Model) -> Result<Section> {
 
 /// The paper's data sets that no panel of this run shares.
 fn apart(model: &Model) -> Vec<&str> {
-    let met = |claim: &Claim| model.panels.iter().any(|panel| same_experiment(claim, panel, &model.published));
+    let met = |claim: &Claim| model.panels.iter().any(|panel| meets(claim, panel, &model.published, &model.results));
     let settings = model.published.settings.iter().map(|setting| setting.dataset.as_str());
     settings
         .filter(|dataset| !model.published.claims.iter().any(|claim| claim.dataset == *dataset && met(claim)))
@@ -49,7 +49,7 @@ fn figure(model: &Model, dataset: &str) -> Result<Figure> {
         alt: format!("{} published points on {label}; the verdict table has the numbers", claims.len()),
         x: Axis::whole("time steps T", low.min(high), high),
         y: Axis::fit("top-1 accuracy, %", claims.iter().map(|claim| 100.0 * claim.top1), plot::short),
-        series: published_series(&claims),
+        series: published_series(&model.published.name, &claims),
         height: 230,
         ..Chart::default()
     };
@@ -67,12 +67,18 @@ fn class(kind: Kind) -> &'static str {
     match kind {
         Kind::Reproduced => "good",
         Kind::Below | Kind::Above => "bad",
-        Kind::Underpowered | Kind::ProtocolDiffers | Kind::NotRun => "open",
+        Kind::Underpowered | Kind::ProtocolDiffers | Kind::ToyScale | Kind::NotRun => "open",
     }
 }
 
 fn certainty(certainty: Certainty) -> Cell {
     Cell::text(certainty.to_string()).class(if certainty == Certainty::Unverified { "bad" } else { "" })
+}
+
+/// The cell of the lowest seed, of a judged experiment.
+fn measured_cell<'a>(model: &'a Model, verdict: &Verdict) -> Option<&'a str> {
+    verdict.measured.as_ref()?;
+    verdict.rows.first().map(|&row| model.results.rows[row].cell_id.as_str())
 }
 
 fn verdicts(model: &Model) -> Table {
@@ -89,8 +95,8 @@ fn verdicts(model: &Model) -> Table {
         Column::text("why"),
         Column::text("source of the published number"),
     ];
-    let row = |claim: &Claim| {
-        let verdict = judge(claim, &model.published, &model.panels, &model.results);
+    let row = |(claim, verdict): (&Claim, &Verdict)| {
+        let first = measured_cell(model, verdict);
         let measured = verdict.measured.as_ref();
         let label = model.published.setting(&claim.dataset).map_or(&claim.dataset, |setting| &setting.label);
         let spread = claim.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
@@ -106,16 +112,16 @@ fn verdicts(model: &Model) -> Table {
             published,
             certainty(claim.certainty),
             Cell::number(measured.map(|measured| measured.mean), |_| measured.map(summary).unwrap_or_default())
-                .link(verdict.cell_id.as_deref().map(cell_anchor).unwrap_or_default()),
+                .link(first.map(cell_anchor).unwrap_or_default()),
             Cell::number(measured.map(|measured| measured.n as f64), |n| n.to_string()),
             Cell::number(measured.map(|measured| measured.mean - claim.top1), points),
             Cell::text(verdict.kind.to_string()).class(class(verdict.kind)),
-            Cell::text(verdict.reason),
+            Cell::text(&verdict.reason),
             Cell::text(&claim.source),
         ];
-        Row::of(&claim.dataset, &claim.method, cells)
+        Row::of(&claim.dataset, "", cells)
     };
-    let rows = model.published.claims.iter().map(row).collect();
+    let rows = model.published.claims.iter().zip(&model.verdicts).map(row).collect();
     let caption = "The paper's table, cell by cell (every ± of a published number is unverified)".into();
     Table { caption, columns, rows, collapsed: false }
 }

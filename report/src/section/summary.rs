@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::published::Certainty;
 use crate::record::Status;
 use crate::series::{ANN, Panel};
-use crate::verdict::{Kind, judge, same_experiment};
+use crate::verdict::Kind;
 
 /// Sentences: what this folder shows, and what it does not.
 pub(crate) struct Summary {
@@ -76,12 +76,7 @@ fn highest(panel: &Panel) -> Option<String> {
 }
 
 fn verdicts(model: &Model) -> Option<String> {
-    let kinds: Vec<Kind> = model
-        .published
-        .claims
-        .iter()
-        .map(|claim| judge(claim, &model.published, &model.panels, &model.results).kind)
-        .collect();
+    let kinds: Vec<Kind> = model.verdicts.iter().map(|verdict| verdict.kind).collect();
     let count = |kind: Kind| kinds.iter().filter(|found| **found == kind).count();
     let judged = [Kind::Reproduced, Kind::Below, Kind::Above, Kind::Underpowered];
     let parts: Vec<String> =
@@ -92,8 +87,7 @@ fn verdicts(model: &Model) -> Option<String> {
 fn not_shown(model: &Model) -> Vec<String> {
     let mut not_shown = Vec::new();
     let published = &model.published;
-    let meets = |claim| model.panels.iter().any(|panel| same_experiment(claim, panel, published));
-    let open = published.claims.iter().filter(|claim| !meets(claim)).count();
+    let open = model.verdicts.iter().filter(|verdict| !verdict.kind.is_judged()).count();
     if open == published.claims.len() {
         not_shown.push("None of the paper's own experiments ran here, so nothing is said about its numbers.".into());
     } else if open > 0 {
@@ -120,9 +114,12 @@ fn not_shown(model: &Model) -> Vec<String> {
         }
     }
     let unverified = published.claims.iter().filter(|claim| claim.certainty == Certainty::Unverified).count();
-    not_shown.push(format!(
-        "The paper itself was not at hand: its numbers are as others quote them, and {unverified} are unverified."
-    ));
+    not_shown.extend(match (&published.note, unverified) {
+        (Some(note), 0) => Some(format!("{note}.")),
+        (Some(note), _) => Some(format!("{note}, and {unverified} are unverified.")),
+        (None, 0) => None,
+        (None, _) => Some(format!("{unverified} of the published numbers are unverified.")),
+    });
     not_shown
 }
 

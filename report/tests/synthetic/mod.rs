@@ -76,6 +76,15 @@ impl Synthetic {
         synthetic
     }
 
+    /// CIFAR-10 in every part as the paper has it, under another name than the paper's: the ANN, then a chain down from
+    /// T = 6.
+    pub fn of_the_paper(method: &'static str, times: &[usize], seeds: u64) -> Self {
+        let mut synthetic = Self::over(vec![("cifar10", OFFICIAL, true)], &[method], times, seeds);
+        synthetic.rows.iter_mut().for_each(as_in_the_paper);
+        synthetic.plan.cells = synthetic.rows.iter().map(planned).collect();
+        synthetic
+    }
+
     fn make_rows(&self) -> Vec<Record> {
         let mut rows = Vec::new();
         for &(dataset, protocol, chained) in &self.datasets {
@@ -191,6 +200,25 @@ impl Synthetic {
         write_csv(&dir.join("layers.csv"), done().flat_map(layers)).unwrap();
         write_csv(&dir.join("fidelity.csv"), done().flat_map(fidelity)).unwrap();
         write_csv(&dir.join("membrane.csv"), done().flat_map(membrane)).unwrap();
+    }
+}
+
+/// CIFAR-10 as the paper has it, from verified files.
+pub const OFFICIAL: &str = "cifar10/official;md5:0;size=32;augment=crop4+flip+autoaugment+cutout16;selection=last";
+
+fn as_in_the_paper(row: &mut Record) {
+    (row.width, row.train_samples, row.test_samples) = (Some(64), Some(50_000), Some(10_000));
+    row.momentum = Some(0.9);
+    (row.epochs, row.lr, row.weight_decay) = match row.train_time_steps {
+        None => (Some(300), Some(0.1), Some(5e-4)),
+        Some(6) => (Some(300), Some(0.01), Some(1e-4)),
+        Some(_) => (Some(50), Some(0.004), Some(1e-4)),
+    };
+    if row.train_time_steps.is_some() {
+        (row.surrogate, row.fdg) = (Some("dspike".into()), Some(true));
+        (row.fdg_batch, row.fdg_epsilon, row.fdg_step) = (Some(32), Some(0.1), Some(0.2));
+        // FDG moved the temperature from where it started.
+        row.surrogate_parameter = Some(1.8);
     }
 }
 
