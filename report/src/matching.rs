@@ -78,7 +78,10 @@ fn in_words(value: &Value) -> String {
 
 /// All parts in which a row's cell, or a stage that it inherits from, is another experiment than the claim's.
 pub(crate) fn differences(claim: &Claim, published: &Published, row: &Record, results: &Results) -> Vec<Difference> {
-    let Some(setting) = published.setting(&claim.dataset) else { return Vec::new() }; // parsing makes sure of it
+    let Some(setting) = published.setting(&claim.dataset) else {
+        // Parsing makes sure that this is not reached; without a setting nothing may count as the same experiment.
+        return vec![Difference::new("dataset", row.dataset.as_str().into(), Value::Null)];
+    };
     let mut list = own(claim, setting, row);
     list.extend(inherited(claim, setting, row, results));
     list
@@ -117,6 +120,11 @@ fn inherited(claim: &Claim, setting: &Setting, row: &Record, results: &Results) 
             of_parent.push(Difference::new("train_time_steps", parent.train_time_steps.into(), Value::Null));
         }
         list.extend(of_parent.into_iter().map(|difference| Difference { stage: Some(name.clone()), ..difference }));
+    }
+    // Without its row nobody can tell what a parent was.
+    let last = ancestors.last().copied().unwrap_or(row);
+    if let Some(parent) = last.parent_cell.as_deref().filter(|id| !id.is_empty() && results.row(id).is_none()) {
+        list.push(Difference::new("parent_cell", parent.into(), "a cell whose row is here".into()));
     }
     let after = setting.stage(claim.time_steps).and_then(|stage| stage.after);
     if let Some(t) = after.filter(|t| !ancestors.iter().any(|parent| parent.train_time_steps == Some(*t))) {

@@ -170,6 +170,11 @@ fn a_cell_is_the_papers_only_if_what_it_inherits_from_is() {
     let (verdict, reason) = parents(|row| (row.train_time_steps, row.eval_time_steps) = (Some(8), Some(8)));
     assert_eq!(verdict, Kind::ProtocolDiffers);
     assert!(reason.contains("t8 before it") && reason.contains("stage t6"), "{reason}");
+    // A parent without a row could have been anything.
+    let mut synthetic = Synthetic::of_the_paper("mine", &[6], 3);
+    synthetic.rows.retain(|row| row.method == "mine");
+    let claims = claims_of(&synthetic);
+    assert_eq!(claim(&claims, T6).differences[0].column, "parent_cell", "{}", claim(&claims, T6).reason);
     // The ANN's data are the network's data too.
     let claims = changed(|row| {
         if row.train_time_steps.is_none() {

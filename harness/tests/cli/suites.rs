@@ -1,5 +1,11 @@
 //! The paper's data sets from their samples to a report, on the suites that users run.
 use assert_cmd::Command;
+use harness::cell::{Cell, Overrides, cells};
+use harness::device::Device;
+use harness::row::row;
+use harness::suite::Suite;
+use report::claims::Kind;
+use report::record::{Record, Status, write_csv};
 use std::path::Path;
 
 #[test]
@@ -28,5 +34,40 @@ fn the_four_data_sets_run_from_their_samples_to_one_report() {
     let report = std::fs::read_to_string(folder.path().join("results/paper/report/report.md")).unwrap();
     for dataset in ["cifar10", "cifar100", "imagenet", "cifar10-dvs"] {
         assert!(report.contains(dataset), "{dataset}");
+    }
+}
+
+/// The paper's data sets: their numbers of training and test samples.
+fn samples(dataset: &str) -> (usize, usize) {
+    match dataset {
+        "imagenet" => (1_281_167, 50_000),
+        "cifar10-dvs" => (9_000, 1_000),
+        _ => (50_000, 10_000),
+    }
+}
+
+#[test]
+fn the_suite_paper_trains_the_published_experiments_and_no_other_arm_is_taken_for_one() {
+    let suite = Suite::parse(include_str!("../../../suites/paper.toml")).unwrap();
+    let row = |cell: &Cell| {
+        let mut row = row(cell, "paper", "2000-01-01T00:00:00Z", &Device::Cpu, Status::Done, None);
+        let (train, test) = samples(&row.dataset);
+        (row.train_samples, row.test_samples, row.top1_last) = (Some(train), Some(test), Some(0.5));
+        // As if the files had been verified.
+        row.protocol_id = row.protocol_id.replace("unverified", "md5:0;was-un-verified");
+        row
+    };
+    let rows: Vec<Record> = cells(&suite, &Overrides::default(), "cpu-f32").unwrap().iter().map(row).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    write_csv(&path, &rows).unwrap();
+    let claims = report::claims::claims(&path, None).unwrap();
+    for claim in &claims.claims {
+        // VGG-16 is published at T = 5, which the suite does not train.
+        let expected = if claim.network == "VGG-16" { Kind::NotRun } else { Kind::Below };
+        assert_eq!(claim.verdict, expected, "{}: {}", claim.id, claim.reason);
+        let arm = |cell: &str| rows.iter().find(|row| row.cell_id == cell).unwrap().method.as_str();
+        assert!(claim.per_seed.iter().all(|seed| arm(&seed.cell_id) == "dspike"), "{}", claim.id);
+        assert_eq!(claim.n, (expected == Kind::Below).then_some(3));
     }
 }
