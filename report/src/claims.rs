@@ -39,7 +39,7 @@ pub struct Claims {
     pub published: String,
     /// The test, in words.
     pub test: &'static str,
-    /// One a published number, in the file's order.
+    /// One per published number, in the file's order.
     pub claims: Vec<Judged>,
 }
 
@@ -223,7 +223,7 @@ impl Claims {
     }
 }
 
-/// A list for a terminal: two lines a published number.
+/// A list for a terminal: two lines per published number.
 impl fmt::Display for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for claim in &self.claims {

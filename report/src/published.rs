@@ -21,7 +21,7 @@ pub struct Published {
     pub name: String,
     /// A sentence for the summary, without its full stop.
     pub note: Option<String>,
-    /// The experiments they come from, one a data set.
+    /// The experiments they come from, one per data set.
     pub settings: Vec<Setting>,
     /// The paper's own table.
     pub claims: Vec<Claim>,
