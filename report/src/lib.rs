@@ -26,5 +26,5 @@ mod verdict;
 
 pub use check::{Case, Gate, Outcome, Tolerance, check};
 pub use compare::{Compared, Comparison, compare};
-pub use render::{Rendered, render};
+pub use render::{Rendered, render, render_together};
 pub use splice::splice;

@@ -70,7 +70,15 @@ pub(crate) struct Layer {
 
 impl Model {
     pub fn load(dir: &Path) -> Result<Self> {
-        let results = Results::load(dir)?;
+        Self::of(Results::load(dir)?)
+    }
+
+    /// Several folders in one report.
+    pub fn load_together(dirs: &[&Path]) -> Result<Self> {
+        Self::of(Results::load_together(dirs)?)
+    }
+
+    fn of(results: Results) -> Result<Self> {
         let panels = series::panels(&results);
         let (published, published_from) = Published::load()?;
         let (ledger, ledger_from) = deviations::load()?;

@@ -47,9 +47,16 @@ struct Input<'a> {
 ///
 /// Errors: no result folder, a damaged file (with line and column), or a folder that cannot be written.
 pub fn render(dir: &Path) -> Result<Rendered> {
-    let model = Model::load(dir)?;
-    let page = Page::of(&model)?;
-    let folder = folder_of(dir).join("report");
+    write(&Model::load(dir)?, &folder_of(dir).join("report"))
+}
+
+/// As [`render`], of several folders in one report, which is written to `out`. Their rows share no mean.
+pub fn render_together(dirs: &[&Path], out: &Path) -> Result<Rendered> {
+    write(&Model::load_together(dirs)?, out)
+}
+
+fn write(model: &Model, folder: &Path) -> Result<Rendered> {
+    let page = Page::of(model)?;
     let mut names: Vec<String> = Vec::new();
     let mut write = |name: String, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.join(&name);
@@ -70,7 +77,7 @@ pub fn render(dir: &Path) -> Result<Rendered> {
     }
     let markdown = write("report.md".into(), markdown(&page).as_bytes())?;
     let html = write("index.html".into(), html(&page)?.as_bytes())?;
-    remove_stale_plots(&folder, &names).with_context(|| format!("cleaning {}", folder.display()))?;
+    remove_stale_plots(folder, &names).with_context(|| format!("cleaning {}", folder.display()))?;
     let inputs = model.results.inputs.iter().map(|(file, rows)| Input { file, rows: *rows }).collect();
     let manifest = Manifest {
         report_version: env!("CARGO_PKG_VERSION"),

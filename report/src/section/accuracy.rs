@@ -183,7 +183,7 @@ fn row(model: &Model, panel: &Panel, line: &Line, point: &Point) -> Row {
     let deviation = point.top1.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
     let best = mean(|row| row.top1_best);
     let cells = vec![
-        Cell::text(&panel.dataset).of_panel(panel),
+        Cell::text(&panel.name).of_panel(panel),
         Cell::text(line.label()),
         Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
         Cell::count(point.top1.n).link(&first),

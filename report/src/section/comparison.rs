@@ -87,7 +87,7 @@ fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
     let rows = pairs.iter().map(|pair| {
         let paired = &pair.paired;
         let cells = vec![
-            Cell::text(&pair.panel.dataset).of_panel(pair.panel),
+            Cell::text(&pair.panel.name).of_panel(pair.panel),
             Cell::text(pair.line.label()),
             Cell::number(pair.point.time_steps.map(|t| t as f64), |_| time_steps(pair.point.time_steps)),
             Cell::count(paired.n),
@@ -135,7 +135,7 @@ fn robust_table(model: &Model) -> Table {
         let values = point.values(&model.results, |row| row.top1_last);
         let bootstrap = stats::bootstrap_interval(&values);
         let cells = vec![
-            Cell::text(&panel.dataset).of_panel(panel),
+            Cell::text(&panel.name).of_panel(panel),
             Cell::text(line.label()),
             Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
             Cell::count(point.top1.n),
@@ -148,34 +148,36 @@ fn robust_table(model: &Model) -> Table {
     Table { caption: "Robust means (five seeds or more)".into(), columns, rows: rows.collect(), collapsed: true }
 }
 
+/// What choosing an epoch on the test set would add, for each arm: arms are unlike, so no mean runs over them.
 fn bias_table(model: &Model) -> Table {
     let columns = vec![
         Column::text("data set"),
-        Column::text("protocol"),
-        Column::number("cells"),
+        Column::text("method"),
+        Column::number("cells").hint("over all T and seeds of the arm"),
         Column::number("last %"),
         Column::number("best on test %"),
         Column::number("bias").hint("best-on-test minus last, in points"),
         Column::text("held-out choice %").hint("test accuracy of the epoch that held-out training samples choose"),
     ];
-    let row = |panel: &Panel| {
-        let rows = panel.lines.iter().flat_map(|line| &line.points).flat_map(|point| &point.rows);
+    let row = |(panel, line): (&Panel, &Line)| {
+        let rows = line.points.iter().flat_map(|point| &point.rows);
         let rows: Vec<_> = rows.map(|&index| &model.results.rows[index]).collect();
         let held_out = stats::mean(&rows.iter().filter_map(|row| row.top1_held_out).collect::<Vec<_>>());
         let both: Vec<(f64, f64)> = rows.iter().filter_map(|row| row.top1_last.zip(row.top1_best)).collect();
         let last = stats::mean(&both.iter().map(|(last, _)| *last).collect::<Vec<_>>());
         let best = stats::mean(&both.iter().map(|(_, best)| *best).collect::<Vec<_>>());
         let cells = vec![
-            Cell::text(&panel.dataset).of_panel(panel),
-            Cell::text(panel.protocol_id.replace(';', "; ")),
+            Cell::text(&panel.name).of_panel(panel),
+            Cell::text(line.label()),
             Cell::count(both.len()),
             Cell::number(last, percent).of_panel(panel),
             Cell::number(best, percent),
             Cell::number(best.zip(last).map(|(best, last)| best - last), points),
             Cell::text(held_out.map_or("not measured".into(), percent)),
         ];
-        (!both.is_empty()).then(|| Row::of(&panel.dataset, "", cells))
+        (!both.is_empty()).then(|| Row::of(&panel.dataset, &line.method, cells))
     };
-    let rows = model.panels.iter().filter_map(row).collect();
-    Table { caption: "Selection bias, mean over all cells".into(), columns, rows, collapsed: false }
+    let lines = model.panels.iter().flat_map(|panel| panel.lines.iter().map(move |line| (panel, line)));
+    let rows = lines.filter_map(row).collect();
+    Table { caption: "Selection bias per arm, mean over its cells".into(), columns, rows, collapsed: true }
 }
