@@ -5,8 +5,8 @@ use anyhow::Result;
 use askama::Template;
 
 use crate::page::Page;
-use crate::section::{Block, Table};
 use crate::section::summary::Summary;
+use crate::section::{Block, Table};
 
 #[derive(Template)]
 #[template(path = "report.html")]

@@ -6,7 +6,7 @@ use crate::page::Page;
 use crate::section::{Block, Cell, Figure, Section, Table};
 
 /// A table with more rows is replaced by a sentence that names the page and the file that have it.
-const MAX_ROWS: usize = 40;
+const MAX_ROWS: usize = 30;
 /// Figures of one section at most; the page has the others.
 const MAX_FIGURES: usize = 4;
 
@@ -80,7 +80,7 @@ fn linked_table(table: &Table) -> String {
         false => format!("[{}](index.html#{})", escape(&cell.text), cell.link),
     };
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let mut out = format!("## {}\n\n", escape(&table.caption));
+    let mut out = format!("## At a glance\n\n{}\n\n", escape(&table.caption));
     out += &line(table.columns.iter().map(|column| escape(&column.title)).collect());
     out += &line(table.columns.iter().map(|column| if column.numeric { "---:" } else { "---" }.into()).collect());
     out.extend(table.rows.iter().map(|row| line(row.cells.iter().map(cell).collect())));

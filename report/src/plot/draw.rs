@@ -283,13 +283,7 @@ fn line(chart: &Chart, series: &Series, frame: Frame, root: &Area) -> Result<()>
 }
 
 /// The marks whose outline is (or is not) dashed, and invisible discs that show a text on hover.
-fn marks(
-    chart: &Chart,
-    series: &Series,
-    dashed: bool,
-    frame: Frame,
-    size: (u32, u32),
-) -> Result<(String, String)> {
+fn marks(chart: &Chart, series: &Series, dashed: bool, frame: Frame, size: (u32, u32)) -> Result<(String, String)> {
     let mut hovers = String::new();
     let drawn = layer(size, |root| {
         let context = chart.context(root, frame)?;

@@ -35,7 +35,7 @@ pub(crate) struct Grid {
     pub left: i32,
 }
 
-/// One panel of a [`Grid`].
+/// One panel of a [`Grid`]; without series it is a blank place.
 #[derive(Debug, Default)]
 pub(crate) struct Facet {
     /// One or two lines above the panel.
@@ -111,12 +111,31 @@ impl Grid {
     }
 }
 
-/// One axis that covers the ranges of all; `None` for no axes. The ticks are those of the widest axis.
+/// One axis that covers the ranges of all; `None` for no axes. The ticks are those of the widest axis, continued.
 fn common<'a>(axes: impl Iterator<Item = &'a Axis> + Clone) -> Option<Axis> {
     let widest = axes.clone().max_by(|a, b| (a.range.1 - a.range.0).total_cmp(&(b.range.1 - b.range.0)))?;
     let low = axes.clone().map(|axis| axis.range.0).fold(f64::INFINITY, f64::min);
     let high = axes.map(|axis| axis.range.1).fold(f64::NEG_INFINITY, f64::max);
-    Some(Axis { range: (low, high), ..widest.clone() })
+    let mut axis = Axis { range: (low, high), ..widest.clone() };
+    continue_ticks(&mut axis);
+    Some(axis)
+}
+
+/// Adds ticks at the same distance up to both ends, if the ticks are evenly spaced numbers.
+fn continue_ticks(axis: &mut Axis) {
+    let (Some(&(first, _)), Some(&(last, _))) = (axis.ticks.first(), axis.ticks.last()) else { return };
+    let step = (last - first) / (axis.ticks.len().max(2) - 1) as f64;
+    let even = axis.ticks.iter().enumerate().all(|(k, (tick, label))| {
+        (tick - first - k as f64 * step).abs() < 1e-6 * step.abs() && *label == super::short(*tick)
+    });
+    if !(even && step > 0.0 && (axis.range.1 - axis.range.0) / step < 20.0) {
+        return;
+    }
+    let before = (1..20).map(|k| first - f64::from(k) * step).take_while(|tick| *tick >= axis.range.0);
+    let after = (1..20).map(|k| last + f64::from(k) * step).take_while(|tick| *tick <= axis.range.1);
+    let mut ticks: Vec<f64> = before.chain(axis.ticks.iter().map(|(tick, _)| *tick)).chain(after).collect();
+    ticks.sort_by(f64::total_cmp);
+    axis.ticks = ticks.into_iter().map(|tick| (tick, super::short(tick))).collect();
 }
 
 /// A standalone SVG file, which can also stand inline in HTML. Deterministic; every text is escaped.
@@ -167,14 +186,10 @@ fn legend_columns(legend: &[(&Series, &str)]) -> usize {
     ((f64::from(WIDTH) - 40.0) / (50.0 + CHARACTER * longest as f64)).floor().clamp(1.0, 8.0) as usize
 }
 
-fn write_facet(
-    out: &mut String,
-    grid: &Grid,
-    index: usize,
-    facet: &Facet,
-    legend: &[(&Series, &str)],
-    hovers: bool,
-) {
+fn write_facet(out: &mut String, grid: &Grid, index: usize, facet: &Facet, legend: &[(&Series, &str)], hovers: bool) {
+    if facet.chart.series.is_empty() {
+        return;
+    }
     let area = grid.area(index);
     let methods: Vec<&str> = facet.chart.series.iter().map(|series| series.method.as_str()).collect();
     let method = methods.first().filter(|first| methods.iter().all(|other| other == *first)).unwrap_or(&"");
@@ -183,14 +198,13 @@ fn write_facet(
         let lines = if facet.heading[1].is_empty() { 1 } else { 2 };
         let y = area.top - 7 - 14 * (lines - 1 - line as i32);
         let weight = if line == 0 { " font-weight=\"600\"" } else { "" };
-        let room = ((area.right - area.left) as f64 / 6.1) as usize;
-        write_text(out, &shortened(heading, room), (area.left, y), weight);
+        let next = grid.facets.get(index + 1).filter(|_| (index + 1) % grid.columns.max(1) != 0);
+        let is_free = next.is_some_and(|next| next.heading[line].is_empty());
+        let right = if is_free { WIDTH } else { area.right };
+        write_text(out, &shortened(heading, ((right - area.left) as f64 / 5.8) as usize), (area.left, y), weight);
     }
     let columns = grid.columns.max(1);
-    let labels = (
-        !grid.shared_x || index + columns >= grid.facets.len(),
-        !grid.shared_y || index % columns == 0,
-    );
+    let labels = (!grid.shared_x || index + columns >= grid.facets.len(), !grid.shared_y || index % columns == 0);
     write_axes(out, &facet.chart, area, labels);
     for series in &facet.chart.series {
         let key = legend.iter().position(|(known, _)| known.label == series.label).unwrap_or(0);

@@ -50,6 +50,9 @@ pub(crate) fn axis_break(panel: &Panel) -> Option<Break> {
     plot::split(&means)
 }
 
+/// Percentage points that the lower panel of a broken axis shows at least.
+const MIN_BELOW: f64 = 20.0;
+
 /// The arms that have a mean below the break, as a sentence; empty if the axis is whole.
 pub(crate) fn below_break(panel: &Panel) -> String {
     let Some(broken) = axis_break(panel) else { return String::new() };
@@ -118,6 +121,11 @@ fn accuracy_axes(series: &[Series], broken: Option<Break>) -> (Axis, Option<Axis
             let middle = broken.middle();
             let mut above = fit(label, middle, f64::INFINITY);
             let mut below = fit("", f64::NEG_INFINITY, middle);
+            // A scale much finer than that of the main panel would mislead.
+            if below.range.1 - below.range.0 < MIN_BELOW {
+                let centre = (below.range.0 + below.range.1) / 2.0;
+                below = Axis::fit("", [centre - MIN_BELOW / 2.0, centre + MIN_BELOW / 2.0], plot::short);
+            }
             above.range.0 = above.range.0.max(middle);
             below.range.1 = below.range.1.min(middle);
             above.ticks.retain(|(tick, _)| *tick >= above.range.0);

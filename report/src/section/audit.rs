@@ -36,8 +36,12 @@ pub(crate) fn section(model: &Model) -> Option<Section> {
     let count = grid.facets.len();
     let caption = format!(
         "Derivatives over the membrane histograms of the reference's network (else of the first arm measured) at its \
-         largest T, lowest seed; the heading says how many neurons lie inside its window.{}",
-        if count < layers { format!(" {count} of {layers} layers, spread evenly; membrane.csv has all.") } else { String::new() }
+         largest T, lowest seed; the percentage is the share of neurons inside its window.{}",
+        if count < layers {
+            format!(" {count} of {layers} layers, spread evenly; membrane.csv has all.")
+        } else {
+            String::new()
+        }
     );
     section.grid("audit-membranes", caption, grid);
     section.table(table);
@@ -101,14 +105,20 @@ fn histograms(model: &Model) -> (Grid, usize) {
         let all: Vec<&[MembraneBin]> = bins.chunk_by(|a, b| a.layer == b.layer).collect();
         layers += all.len();
         let heading = format!("{}, {}, T = {time}", panel_label(panel), line.label());
-        facets.extend(evenly(&all, room).into_iter().map(|layer| facet(model, panel, &heading, layer, measured)));
+        let chosen = evenly(&all, room);
+        // The first panel says for the whole row whose network this is.
+        let headings = std::iter::once(heading.as_str()).chain(std::iter::repeat(""));
+        facets.extend(chosen.into_iter().zip(headings).map(|(layer, of)| facet(model, panel, of, layer, measured)));
     }
     // More data sets than panels that fit.
     facets.truncate(MAX_FACETS);
     let grid = Grid {
         title: "Membrane histograms and derivatives".into(),
-        alt: format!("Membrane histograms about the threshold in {} layers; membrane.csv has the numbers", facets.len()),
-        columns: if of_panel.len() > 1 { room.min(6) } else { 5 },
+        alt: format!(
+            "Membrane histograms about the threshold in {} layers; membrane.csv has the numbers",
+            facets.len()
+        ),
+        columns: if of_panel.len() > 1 { room.clamp(3, 6) } else { 5 },
         facets,
         shared_x: true,
         shared_y: true,
@@ -142,17 +152,11 @@ fn facet(model: &Model, panel: &Panel, of: &str, layer: &[MembraneBin], measured
     let name = &layer[0].layer;
     let total = layer.iter().map(|bin| bin.count).sum::<u64>().max(1) as f64;
     let inside = layer.iter().filter(|bin| bin.derivative > 0.0).map(|bin| bin.count).sum::<u64>() as f64 / total;
-    let heading = [format!("{name}, {:.0} % inside", 100.0 * inside), of.to_string()];
+    let heading = [format!("{name}, {:.0} %", 100.0 * inside), of.to_string()];
     Facet { heading, dataset: panel.dataset.clone(), chart: histogram(model, name, layer, total, measured) }
 }
 
-fn histogram(
-    model: &Model,
-    name: &str,
-    layer: &[MembraneBin],
-    total: f64,
-    measured: &[Measured],
-) -> Chart {
+fn histogram(model: &Model, name: &str, layer: &[MembraneBin], total: f64, measured: &[Measured]) -> Chart {
     let density = |bin: &MembraneBin| bin.count as f64 / total / (bin.bin_high - bin.bin_low).max(1e-9);
     let bars = layer.iter().map(|bin| (bin.bin_low, bin.bin_high, density(bin))).collect();
     let style = Style { colour: palette::GRAY, ..Style::default() };

@@ -47,12 +47,12 @@ pub(crate) fn section(model: &Model) -> Section {
     );
     let (mut facets, mut below) = (Vec::new(), String::new());
     for panel in model.drawn() {
-        for cost in &COSTS {
-            let chart = front_chart(model, panel, cost);
-            if !chart.series.is_empty() {
-                let heading = [panel_label(panel), String::new()];
-                facets.push(Facet { heading, dataset: panel.dataset.clone(), chart });
-            }
+        let charts: Vec<Chart> = COSTS.iter().map(|cost| front_chart(model, panel, cost)).collect();
+        // A cost that was not measured leaves a blank place, so that a column shows one cost.
+        if charts.iter().any(|chart| !chart.series.is_empty()) {
+            let heading = [panel_label(panel), String::new()];
+            let facet = |chart| Facet { heading: heading.clone(), dataset: panel.dataset.clone(), chart };
+            facets.extend(charts.into_iter().map(facet));
         }
         if axis_break(panel).is_some() {
             below = " Marks below the break of the accuracy plot are left out here.".into();

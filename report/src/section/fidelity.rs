@@ -50,13 +50,20 @@ pub(crate) fn section(model: &Model) -> Option<Section> {
 /// One panel per T and layer, of the reference's networks in each drawn panel; and how many did not fit.
 fn grid(model: &Model, groups: &Groups, title: &str, draw: fn(&[&FidelityPoint]) -> Option<Chart>) -> (Grid, usize) {
     let mut facets = Vec::new();
-    for p in 0..model.drawn().count() {
+    let has_reference = |p: usize| {
+        let is_reference = |l: usize| model.panels[p].lines[l].method == REFERENCE;
+        groups.keys().any(|((panel, line, _), _)| *panel == p && is_reference(*line))
+    };
+    let drawn = 0..model.drawn().count();
+    let any_reference = drawn.clone().any(has_reference);
+    for p in drawn.filter(|p| !any_reference || has_reference(*p)) {
         let (panel, lines) = (&model.panels[p], &model.panels[p].lines);
         let measured = |l: usize| groups.keys().any(|((panel, line, _), _)| (*panel, *line) == (p, l));
         let measured: Vec<usize> = (0..lines.len()).filter(|l| measured(*l)).collect();
         let reference = measured.iter().find(|l| lines[**l].method == REFERENCE);
         let Some(&chosen) = reference.or(measured.first()) else { continue };
-        let mut of_line: Vec<_> = groups.iter().filter(|(((panel, line, _), _), _)| (*panel, *line) == (p, chosen)).collect();
+        let mut of_line: Vec<_> =
+            groups.iter().filter(|(((panel, line, _), _), _)| (*panel, *line) == (p, chosen)).collect();
         // The largest T first.
         of_line.sort_by_key(|(((_, _, i), _), _)| std::cmp::Reverse(*i));
         for (((_, l, i), layer), rows) in of_line {
@@ -126,7 +133,15 @@ fn by_epoch(rows: &[&FidelityPoint]) -> Option<Chart> {
         let chosen = of().filter(|row| row.parameter == nearest);
         let mut points: Vec<Mark> = chosen.map(|row| mark(row.epoch as f64, row)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        Series { label: name.into(), style: style(name), points, joined: true, marked: true, small: true, ..Series::default() }
+        Series {
+            label: name.into(),
+            style: style(name),
+            points,
+            joined: true,
+            marked: true,
+            small: true,
+            ..Series::default()
+        }
     });
     let series: Vec<Series> = series.collect();
     let several = series.iter().any(|series| series.points.len() > 1);

@@ -36,10 +36,9 @@ pub(crate) fn glance(model: &Model) -> Option<Table> {
     questions.sort_by_key(|question| question.paired.n == 1);
     let total = questions.len();
     questions.truncate(MAX_ROWS - 2);
-    let left_out = total - questions.len();
-    let caption = match left_out {
-        0 => "At a glance".to_string(),
-        _ => format!("At a glance ({left_out} more comparisons are in \"Methods against the reference\")"),
+    let caption = match total - questions.len() {
+        0 => "Questions and answers".to_string(),
+        more => format!("Questions and answers; {more} more comparisons are in \"Methods against the reference\""),
     };
     let mut rows = vec![compared(model)];
     rows.extend(questions.iter().map(row));
@@ -148,10 +147,8 @@ fn answer(paired: &Paired, corrected: Option<f64>) -> (String, &'static str) {
 /// How many published numbers were judged, and how.
 fn published(model: &Model) -> Row {
     let claims = &model.published.claims;
-    let judged =
-        claims.iter().map(|claim| judge(claim, &model.published, &model.panels, &model.results).kind);
-    let kinds: Vec<Kind> =
-        judged.filter(|kind| !matches!(kind, Kind::ProtocolDiffers | Kind::NotRun)).collect();
+    let judged = claims.iter().map(|claim| judge(claim, &model.published, &model.panels, &model.results).kind);
+    let kinds: Vec<Kind> = judged.filter(|kind| !matches!(kind, Kind::ProtocolDiffers | Kind::NotRun)).collect();
     let mut names: Vec<String> = kinds.iter().map(Kind::to_string).collect();
     names.sort();
     let counts: Vec<String> = names.chunk_by(|a, b| a == b).map(|same| format!("{} {}", same.len(), same[0])).collect();

@@ -50,7 +50,6 @@ pub(crate) fn section(model: &Model) -> Option<Section> {
         alt: format!("Training and test loss over epochs in {} panels; curves.csv has the numbers", facets.len()),
         columns: if facets.len() > 2 { 4 } else { 2 },
         facets,
-        shared_y: true,
         left: 34,
         ..Grid::default()
     };
@@ -97,11 +96,7 @@ fn chart(
     if most - least <= 20 {
         x = Axis::whole("epoch of this stage", least, most);
     }
-    let y = Axis::fit(
-        "loss",
-        marks().map(|mark| mark.y).collect::<Vec<_>>(),
-        plot::short,
-    );
+    let y = Axis::fit("loss", marks().map(|mark| mark.y).collect::<Vec<_>>(), plot::short);
     Chart {
         title: format!("{name} loss, {}", panel.title()),
         alt: format!("{} lines of {name} loss over epochs {least} to {most}", series.len()),
