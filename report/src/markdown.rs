@@ -7,6 +7,8 @@ use crate::section::{Block, Cell, Figure, Section, Table};
 
 /// A table with more rows is replaced by a sentence that names the page and the file that have it.
 const MAX_ROWS: usize = 30;
+/// Lines of one list at most.
+const MAX_LINES: usize = 12;
 /// Figures of one section at most; the page has the others.
 const MAX_FIGURES: usize = 4;
 
@@ -20,7 +22,7 @@ pub(crate) fn markdown(page: &Page) -> String {
     }
     for (title, lines) in [("What was shown", &page.summary.shown), ("What was not shown", &page.summary.not_shown)] {
         out += &format!("\n## {title}\n\n");
-        out.extend(lines.iter().map(|line| format!("- {}\n", escape(line))));
+        out += &list(lines);
     }
     for section in &page.sections {
         section_to(section, &mut out);
@@ -30,25 +32,57 @@ pub(crate) fn markdown(page: &Page) -> String {
 
 fn section_to(section: &Section, out: &mut String) {
     *out += &format!("\n## {}\n", escape(section.title));
+    let tables = section.blocks.iter().filter_map(|block| match block {
+        Block::Table(table) => Some(table),
+        _ => None,
+    });
+    let replaced: Vec<&Table> = tables.filter(|table| is_replaced(table)).collect();
+    let replaced = replaced.as_slice();
     for block in &section.blocks {
         out.push('\n');
+        let before = out.len();
         match block {
             Block::Text(text) => *out += &format!("{}\n", escape(text)),
             Block::Code(text) => *out += &code(text),
-            Block::List(lines) => out.extend(lines.iter().map(|line| format!("- {}\n", escape(line)))),
+            Block::List(lines) => *out += &list(lines),
             Block::Figures(figures) => *out += &images(figures),
             Block::Folded(caption, _) => *out += &format!("{}: index.html has these plots.\n", escape(caption)),
-            Block::Table(table) if table.collapsed || table.rows.len() > MAX_ROWS => {
-                *out += &format!(
-                    "**{}**: {} rows in index.html; {} has the numbers.\n",
-                    escape(&table.caption),
-                    table.rows.len(),
-                    source(section.id)
-                );
-            }
+            Block::Table(table) if is_replaced(table) => *out += &replacement(section, table, replaced),
             Block::Table(table) => *out += &table_text(table),
         }
+        if out.len() == before {
+            out.pop();
+        }
     }
+}
+
+fn is_replaced(table: &Table) -> bool {
+    table.collapsed || table.rows.len() > MAX_ROWS
+}
+
+/// The sentence that stands for a table. Many tables of one section share the sentence at the place of the first.
+fn replacement(section: &Section, table: &Table, replaced: &[&Table]) -> String {
+    let file = source(section.id);
+    match replaced {
+        [first, _, _, _, ..] if std::ptr::eq(*first, table) => {
+            let rows: usize = replaced.iter().map(|table| table.rows.len()).sum();
+            format!("{} tables with {rows} rows are in index.html; {file} has the numbers.\n", replaced.len())
+        }
+        [_, _, _, _, ..] => String::new(),
+        _ => {
+            let (caption, rows) = (escape(&table.caption), table.rows.len());
+            format!("**{caption}**: {rows} rows in index.html; {file} has the numbers.\n")
+        }
+    }
+}
+
+/// The first lines of a list, and how many more there are.
+fn list(lines: &[String]) -> String {
+    let mut out: String = lines.iter().take(MAX_LINES).map(|line| format!("- {}\n", escape(line))).collect();
+    if let more @ 1.. = lines.len().saturating_sub(MAX_LINES) {
+        out += &format!("- {more} more lines are in index.html.\n");
+    }
+    out
 }
 
 fn images(figures: &[Figure]) -> String {

@@ -80,9 +80,8 @@ fn the_reference_folder_makes_a_light_page() {
 #[test]
 fn what_is_left_out_is_named_with_its_file() {
     let page = Rendered::of(&Synthetic::new(&synthetic::ARMS, &[6, 5, 4, 3, 2], 1));
-    assert!(
-        page.html.contains("panels are left out; curves.csv has their numbers") || page.html.contains("curves.csv")
-    );
+    assert!(page.html.contains("6 more panels are left out; curves.csv has their numbers."), "T = 5, 4, 3: two losses");
+    assert!(page.html.contains("(first 250 of 486 rows; layers.csv has all)"));
     assert!(page.markdown.contains("rows in index.html; fidelity.csv has the numbers"), "{}", page.markdown);
     assert!(page.markdown.contains("rows in index.html; layers.csv has the numbers"));
     assert!(page.markdown.contains("rows in index.html; rows.csv has the numbers"));

@@ -322,7 +322,7 @@ fn ten_thousand_cells_stay_collapsed_and_complete() {
     assert!(open.map(|table| table.matches("<tr").count()).max().unwrap() < 1200);
     let results = html.split("<summary>Results, means over seeds").nth(1).unwrap().split("</details>").next().unwrap();
     assert!(results.contains("<tr data-dataset=\"fake-19\" data-method=\"sigmoid-no-tit\">"));
-    assert!(markdown.contains("rows in index.html; rows.csv has the numbers"));
+    assert!(markdown.contains("20 tables with 10120 rows are in index.html; rows.csv has the numbers"), "{markdown}");
     assert!(markdown.lines().count() <= 300, "{} lines", markdown.lines().count());
 }
 

@@ -55,12 +55,17 @@ struct Area {
 }
 
 impl Grid {
+    /// The charts of the panels that are not blank.
+    fn charts(&self) -> impl Iterator<Item = &Chart> + Clone {
+        self.facets.iter().map(|facet| &facet.chart).filter(|chart| !chart.series.is_empty())
+    }
+
     /// Gives all panels the same range and ticks on the shared axes.
     fn share_axes(&mut self) {
-        if let Some(axis) = common(self.facets.iter().map(|facet| &facet.chart.x)).filter(|_| self.shared_x) {
+        if let Some(axis) = common(self.charts().map(|chart| &chart.x)).filter(|_| self.shared_x) {
             self.facets.iter_mut().for_each(|facet| facet.chart.x = axis.clone());
         }
-        if let Some(axis) = common(self.facets.iter().map(|facet| &facet.chart.y)).filter(|_| self.shared_y) {
+        if let Some(axis) = common(self.charts().map(|chart| &chart.y)).filter(|_| self.shared_y) {
             self.facets.iter_mut().for_each(|facet| facet.chart.y = axis.clone());
         }
     }
@@ -75,12 +80,19 @@ impl Grid {
 
     /// Room above a panel: one line of text per line of its heading.
     fn heading_height(&self) -> i32 {
-        if self.facets.iter().any(|facet| !facet.heading[1].is_empty()) { 36 } else { 22 }
+        let lines = if self.facets.iter().any(|facet| !facet.heading[1].is_empty()) { 36 } else { 22 };
+        lines + self.mark_height()
+    }
+
+    /// Room between the heading and the plot area for the labels of vertical lines.
+    fn mark_height(&self) -> i32 {
+        if self.facets.iter().any(|facet| !facet.chart.marks.is_empty()) { 12 } else { 0 }
     }
 
     /// Whether each panel names its own x axis.
     fn own_x_labels(&self) -> bool {
-        self.facets.windows(2).any(|pair| pair[0].chart.x.label != pair[1].chart.x.label)
+        let first = self.charts().next().map(|chart| &chart.x.label);
+        self.charts().any(|chart| Some(&chart.x.label) != first)
     }
 
     fn row_height(&self) -> i32 {
@@ -196,15 +208,16 @@ fn write_facet(out: &mut String, grid: &Grid, index: usize, facet: &Facet, legen
     let _ = write!(out, "<g data-dataset=\"{}\" data-method=\"{}\">", escape(&facet.dataset), escape(method));
     for (line, heading) in facet.heading.iter().enumerate().filter(|(_, heading)| !heading.is_empty()) {
         let lines = if facet.heading[1].is_empty() { 1 } else { 2 };
-        let y = area.top - 7 - 14 * (lines - 1 - line as i32);
+        let y = area.top - 7 - grid.mark_height() - 14 * (lines - 1 - line as i32);
         let weight = if line == 0 { " font-weight=\"600\"" } else { "" };
-        let next = grid.facets.get(index + 1).filter(|_| (index + 1) % grid.columns.max(1) != 0);
+        let next = grid.facets.get(index + 1).filter(|_| !(index + 1).is_multiple_of(grid.columns.max(1)));
         let is_free = next.is_some_and(|next| next.heading[line].is_empty());
         let right = if is_free { WIDTH } else { area.right };
         write_text(out, &shortened(heading, ((right - area.left) as f64 / 5.8) as usize), (area.left, y), weight);
     }
     let columns = grid.columns.max(1);
-    let labels = (!grid.shared_x || index + columns >= grid.facets.len(), !grid.shared_y || index % columns == 0);
+    let labels =
+        (!grid.shared_x || index + columns >= grid.facets.len(), !grid.shared_y || index.is_multiple_of(columns));
     write_axes(out, &facet.chart, area, labels);
     for series in &facet.chart.series {
         let key = legend.iter().position(|(known, _)| known.label == series.label).unwrap_or(0);
@@ -248,9 +261,11 @@ fn write_axes(out: &mut String, chart: &Chart, area: Area, (x_labels, y_labels):
     for (place, label) in &chart.marks {
         let x = at(&chart.x, *place, area.left, area.right);
         let _ = write!(mesh, "M{x} {}V{}", px(area.bottom), px(area.top));
-        let (y, label) = (px(area.top + 10), escape(label));
-        let x = x + px(3);
-        let _ = write!(out, "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\" fill=\"#767676\">{label}</text>", px(9));
+        let (y, size, label) = (px(area.top - 4), px(10), escape(label));
+        let _ = write!(
+            out,
+            "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" fill=\"#222222\" text-anchor=\"middle\">{label}</text>"
+        );
     }
     let _ = write!(out, "<path d=\"{mesh}\" stroke=\"#E4E4E4\" stroke-width=\"4\" fill=\"none\"/>");
     let mut ticks = format!("M{} {}V{}H{}", px(area.left), px(area.top), px(area.bottom), px(area.right));

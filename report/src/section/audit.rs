@@ -32,8 +32,7 @@ pub(crate) fn section(model: &Model) -> Option<Section> {
         1 => "One layer raises the alarm; it stands first in the table.".to_string(),
         count => format!("{count} layers raise the alarm; they stand first in the table."),
     });
-    let (grid, layers) = histograms(model);
-    let count = grid.facets.len();
+    let (grid, count, layers) = histograms(model);
     let caption = format!(
         "Derivatives over the membrane histograms of the reference's network (else of the first arm measured) at its \
          largest T, lowest seed; the percentage is the share of neurons inside its window.{}",
@@ -88,16 +87,17 @@ fn table(model: &Model) -> (usize, Table) {
 /// A line with its membranes at its largest T.
 type Measured<'a> = (&'a Line, &'a [MembraneBin], usize);
 
-/// One panel per layer of one network in each drawn panel, and the number of layers that could be drawn.
-fn histograms(model: &Model) -> (Grid, usize) {
+/// One panel per layer of one network in each drawn panel; the number of layers drawn, and of those measured.
+fn histograms(model: &Model) -> (Grid, usize, usize) {
     let of_panel: Vec<(&Panel, Vec<Measured>)> = model
         .drawn()
         .enumerate()
         .map(|(p, panel)| (panel, measured(model, p, panel)))
         .filter(|(_, measured)| !measured.is_empty())
         .collect();
-    let room = (MAX_FACETS / of_panel.len().max(1)).max(1);
-    let (mut facets, mut layers) = (Vec::new(), 0);
+    let room = (MAX_FACETS / of_panel.len().max(1)).max(3);
+    let columns = if of_panel.len() > 2 { room.clamp(3, 6) } else { 5 };
+    let (mut facets, mut layers, mut drawn) = (Vec::new(), 0, 0);
     for (panel, measured) in &of_panel {
         let reference = panel.reference().map(Line::label);
         let of_reference = measured.iter().find(|(line, ..)| Some(line.label()) == reference);
@@ -108,24 +108,23 @@ fn histograms(model: &Model) -> (Grid, usize) {
         let chosen = evenly(&all, room);
         // The first panel says for the whole row whose network this is.
         let headings = std::iter::once(heading.as_str()).chain(std::iter::repeat(""));
+        drawn += chosen.len();
         facets.extend(chosen.into_iter().zip(headings).map(|(layer, of)| facet(model, panel, of, layer, measured)));
+        // Each network begins a row.
+        let filled = facets.len().next_multiple_of(columns);
+        facets.resize_with(filled, Facet::default);
     }
-    // More data sets than panels that fit.
-    facets.truncate(MAX_FACETS);
     let grid = Grid {
         title: "Membrane histograms and derivatives".into(),
-        alt: format!(
-            "Membrane histograms about the threshold in {} layers; membrane.csv has the numbers",
-            facets.len()
-        ),
-        columns: if of_panel.len() > 1 { room.clamp(3, 6) } else { 5 },
+        alt: format!("Membrane histograms about the threshold in {drawn} layers; membrane.csv has the numbers"),
+        columns,
         facets,
         shared_x: true,
         shared_y: true,
         height: 110,
         left: 34,
     };
-    (grid, layers)
+    (grid, drawn, layers)
 }
 
 /// The lines of a panel that have membranes, each at its largest T.
@@ -152,7 +151,7 @@ fn facet(model: &Model, panel: &Panel, of: &str, layer: &[MembraneBin], measured
     let name = &layer[0].layer;
     let total = layer.iter().map(|bin| bin.count).sum::<u64>().max(1) as f64;
     let inside = layer.iter().filter(|bin| bin.derivative > 0.0).map(|bin| bin.count).sum::<u64>() as f64 / total;
-    let heading = [format!("{name}, {:.0} %", 100.0 * inside), of.to_string()];
+    let heading = [of.to_string(), format!("{name}, {:.0} %", 100.0 * inside)];
     Facet { heading, dataset: panel.dataset.clone(), chart: histogram(model, name, layer, total, measured) }
 }
 
