@@ -75,9 +75,11 @@ fn grid(model: &Model, groups: &Groups, title: &str, draw: fn(&[&FidelityPoint])
     }
     let more = facets.len().saturating_sub(MAX_FACETS);
     facets.truncate(MAX_FACETS);
+    // One column per layer, so that a row is one network.
+    let columns = groups.keys().map(|(_, layer)| *layer).collect::<BTreeSet<_>>().len().clamp(1, 4);
     let title = title.to_string();
     let alt = format!("{title}: cosines in {} panels; fidelity.csv has the numbers", facets.len());
-    (Grid { title, alt, columns: 3, facets, shared_x: true, shared_y: true, height: 120, left: 34 }, more)
+    (Grid { title, alt, columns, facets, shared_x: true, shared_y: true, height: 120, left: 34 }, more)
 }
 
 fn last_epoch<'a>(rows: &[&'a FidelityPoint]) -> Vec<&'a FidelityPoint> {
