@@ -67,7 +67,7 @@ fn table(model: &Model) -> (usize, Table) {
         for layer in model.layers.get(&place).into_iter().flatten() {
             let alarm = dead(layer);
             let cells = vec![
-                Cell::text(&panel.dataset).of_panel(panel),
+                Cell::text(&panel.name).of_panel(panel),
                 Cell::text(line.label()),
                 Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
                 Cell::text(&layer.name),

@@ -288,7 +288,7 @@ fn lineage_table(model: &Model, panels: &[&Panel]) -> Table {
         let against =
             control.and_then(|other| stats::mean(&point.differences(other, &model.results, |row| row.top1_last)));
         let cells = vec![
-            Cell::text(&panel.dataset).of_panel(panel),
+            Cell::text(&panel.name).of_panel(panel),
             Cell::text(line.label()),
             Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
             match parent {

@@ -188,7 +188,7 @@ fn table(model: &Model, groups: &Groups) -> Table {
         for row in last_epoch(group) {
             let range = row.cosine_low.zip(row.cosine_high);
             let cells = vec![
-                Cell::text(&panel.dataset).of_panel(panel),
+                Cell::text(&panel.name).of_panel(panel),
                 Cell::text(line.label()),
                 Cell::text(time_steps(line.points[*i].time_steps)),
                 Cell::text(*layer),
