@@ -4,6 +4,7 @@ mod check;
 mod compare;
 pub mod deviations;
 mod html;
+mod image_error;
 mod local;
 mod markdown;
 mod model;
@@ -24,7 +25,8 @@ mod splice;
 pub mod stats;
 mod verdict;
 
-pub use check::{Case, Gate, Outcome, Tolerance, check};
+pub use check::{Case, Change, Gate, Outcome, Tolerance, check};
 pub use compare::{Compared, Comparison, compare};
+pub use image_error::OverImages;
 pub use render::{Rendered, render, render_together};
 pub use splice::splice;

@@ -24,7 +24,7 @@ impl Page {
     pub fn of(model: &Model) -> Result<Self> {
         let sections = [
             Some(section::accuracy::section(model)?),
-            Some(section::comparison::section(model)),
+            Some(section::comparison::section(model)?),
             Some(section::published::section(model)?),
             section::temperature::section(model),
             section::fidelity::section(model),

@@ -94,6 +94,14 @@ impl Line {
 }
 
 impl Point {
+    /// The rows of the seeds that both have and that were measured in both: the other's first.
+    pub(crate) fn common_rows<'a>(&self, other: &Self, results: &'a Results) -> Vec<(&'a Record, &'a Record)> {
+        let row = |index: &usize| &results.rows[*index];
+        let by_seed: HashMap<u64, &Record> = other.rows.iter().map(row).map(|row| (row.seed, row)).collect();
+        let pairs = self.rows.iter().map(row).filter_map(|own| Some((*by_seed.get(&own.seed)?, own)));
+        pairs.filter(|(other, own)| other.top1_last.is_some() && own.top1_last.is_some()).collect()
+    }
+
     /// Differences of a metric, this − other, over the seeds that both have.
     pub fn differences(&self, other: &Self, results: &Results, metric: impl Fn(&Record) -> Option<f64>) -> Vec<f64> {
         let by_seed: HashMap<u64, &Record> =

@@ -1,6 +1,9 @@
 //! Methods against the reference over common seeds, robust means, and what choosing an epoch on the test set brings.
 
-use super::{Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
+use anyhow::Result;
+
+use super::{Block, Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
+use crate::image_error::{self, OverImages, interval_cell};
 use crate::model::Model;
 use crate::series::{ANN, Line, Panel, Point};
 use crate::stats::{self, Paired};
@@ -14,11 +17,14 @@ struct Pair<'a> {
     paired: Paired,
     /// Holm-corrected over the whole table.
     corrected: Option<f64>,
+    /// The error of the difference over test images, where the cells kept their predictions.
+    images: Option<OverImages>,
 }
 
-pub(crate) fn section(model: &Model) -> Section {
+pub(crate) fn section(model: &Model) -> Result<Section> {
     let mut section = Section::new("comparison", "Methods against the reference");
-    let (pairs, reference) = (pairs(model), model.results.reference());
+    let (mut pairs, reference) = (pairs(model), model.results.reference());
+    let problems = add_errors_over_images(model, &mut pairs)?;
     if pairs.is_empty() {
         section.text(format!(
             "No method shares a T and a seed with the reference arm {reference}, so nothing is compared."
@@ -32,6 +38,16 @@ pub(crate) fn section(model: &Model) -> Section {
              test.",
         ));
     }
+    if pairs.iter().any(|pair| pair.images.is_some()) {
+        section.text(
+            "Two errors. The 95 % interval and p cover the choice of seeds; the interval over images covers the choice of \
+             the test images, from the predictions that the cells kept. More seeds narrow the first only, a larger test \
+             set the second only. McNemar's test holds for one pair of trained networks.",
+        );
+    }
+    if !problems.is_empty() {
+        section.blocks.push(Block::List(problems));
+    }
     section.table(pair_table(model, &pairs));
     section.table(robust_table(model));
     section.text(
@@ -40,7 +56,7 @@ pub(crate) fn section(model: &Model) -> Section {
          its test accuracy stands beside both.",
     );
     section.table(bias_table(model));
-    section
+    Ok(section)
 }
 
 /// How many differences to the reference are told apart from chance, of how many that were tested.
@@ -58,7 +74,7 @@ fn pairs(model: &Model) -> Vec<Pair<'_>> {
                 let other = reference.at(point.time_steps);
                 let differences = other.map(|other| point.differences(other, &model.results, |row| row.top1_last));
                 if let Some(paired) = differences.and_then(|differences| stats::paired(&differences)) {
-                    pairs.push(Pair { panel, line, point, paired, corrected: None });
+                    pairs.push(Pair { panel, line, point, paired, corrected: None, images: None });
                 }
             }
         }
@@ -71,8 +87,31 @@ fn pairs(model: &Model) -> Vec<Pair<'_>> {
     pairs
 }
 
+/// Reads the predictions of every pair. Returns a sentence per pair whose predictions cannot be used.
+fn add_errors_over_images(model: &Model, pairs: &mut [Pair]) -> Result<Vec<String>> {
+    let (results, dir) = (&model.results, &model.results.dir);
+    let mut problems = Vec::new();
+    for pair in pairs {
+        let reference = pair.panel.reference().and_then(|line| line.at(pair.point.time_steps));
+        let Some(reference) = reference else { continue };
+        let rows = pair.point.common_rows(reference, results);
+        match image_error::over_images(dir, dir, &rows)? {
+            Some(Ok(images)) => pair.images = Some(images),
+            Some(Err(problem)) => problems.push(format!(
+                "{}, {}, T = {}: the error over test images is left out: {problem}.",
+                pair.panel.dataset,
+                pair.line.label(),
+                time_steps(pair.point.time_steps)
+            )),
+            None => {}
+        }
+    }
+    Ok(problems)
+}
+
 fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
-    let columns = vec![
+    let images = pairs.iter().any(|pair| pair.images.is_some());
+    let mut columns = vec![
         Column::text("data set"),
         Column::text("method"),
         Column::number("T"),
@@ -82,11 +121,12 @@ fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
         Column::number("p"),
         Column::number("p, Holm").hint("corrected over all tests of this table"),
         Column::number("effect").hint("d_z with the small-sample correction; needs three pairs"),
-        Column::text("reading"),
     ];
+    columns.extend(images.then(image_error::columns).into_iter().flatten());
+    columns.push(Column::text("reading"));
     let rows = pairs.iter().map(|pair| {
         let paired = &pair.paired;
-        let cells = vec![
+        let mut cells = vec![
             Cell::text(&pair.panel.name).of_panel(pair.panel),
             Cell::text(pair.line.label()),
             Cell::number(pair.point.time_steps.map(|t| t as f64), |_| time_steps(pair.point.time_steps)),
@@ -94,12 +134,13 @@ fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
             Cell::number(Some(paired.difference), points)
                 .of_panel(pair.panel)
                 .link(cell_anchor(&model.results.rows[pair.point.rows[0]].cell_id)),
-            Cell::number(paired.interval.map(|(low, _)| low), |_| paired.interval.map(interval).unwrap_or_default()),
+            interval_cell(paired.interval),
             Cell::number(paired.p, p_value),
             Cell::number(pair.corrected, p_value),
             Cell::number(paired.effect, |effect| format!("{effect:+.2}").replace('-', "−")),
-            reading(pair),
         ];
+        cells.extend(images.then(|| image_error::cells(pair.images.as_ref())).into_iter().flatten());
+        cells.push(reading(pair));
         Row::of(&pair.panel.dataset, &pair.line.method, cells)
     });
     let caption = format!("Paired differences to {}", model.results.reference());
