@@ -125,7 +125,6 @@ pub fn finished(
     record.parameters = Some(state.network.parameter_count());
     record.train_seconds = Some(state.progress.train_seconds);
     record.git_revision = state.progress.git_revision.clone();
-    record.data_hash = Some(dataset.data_hash().to_string());
     record.peak_memory_bytes = peak_memory_bytes();
     let layout = Layout::new(&config.network, channels(config.data.dataset), dataset.classes(), None);
     let (first, others) = layer_macs(&layout, config.data.size);
