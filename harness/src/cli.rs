@@ -400,6 +400,9 @@ pub struct EvalArgs {
     /// The folder that holds data sets.
     #[arg(long, env = "HARNESS_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Writes each test image's label and prediction to this file, in NumPy's format (`numpy.load` reads it).
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
 }
 
 /// `harness repro-check`.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::image_error::{self, OverImages, interval_cell};
 use crate::markdown;
 use crate::pairing::{self, Group};
+use crate::predictions::Predictions;
 use crate::record::Record;
 use crate::results::folder_of;
 use crate::rows::Rows;
@@ -78,7 +79,9 @@ fn compare_group(group: &Group, folders: &[PathBuf; 2], notes: &mut Vec<String>)
     let both: Vec<(f64, f64)> = pairs.iter().filter_map(|(a, b)| Some((a.top1_last?, b.top1_last?))).collect();
     let differences: Vec<f64> = both.iter().map(|(a, b)| b - a).collect();
     let Some(paired) = stats::paired(&differences) else { return Ok(None) };
-    let images = match image_error::over_images(&folders[0], &folders[1], &pairs)? {
+    let of = |folder: &Path, row: &Record| Predictions::of_cell(folder, &row.cell_id);
+    let (read_first, read_second) = (|row: &Record| of(&folders[0], row), |row: &Record| of(&folders[1], row));
+    let images = match image_error::over_images(&pairs, [&read_first, &read_second])? {
         Some(Ok(images)) => Some(images),
         Some(Err(problem)) => {
             notes.push(format!("{}: the error over test images is left out: {problem}.", group.name));

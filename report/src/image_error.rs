@@ -1,7 +1,5 @@
 //! The error over test images of a comparison, beside its error over seeds, where cells kept their predictions.
 
-use std::path::{Component, Path, PathBuf};
-
 use anyhow::Result;
 use serde::Serialize;
 
@@ -9,9 +7,6 @@ use crate::predictions::{Predictions, paired};
 use crate::record::Record;
 use crate::section::{Cell, Column, interval};
 use crate::stats::{CONFIDENCE, Dominant, wilson};
-
-/// Longest file name of common file systems, in bytes.
-const LONGEST_NAME: usize = 255;
 
 /// What the choice of the test images does to a difference of accuracies, second minus first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,38 +25,22 @@ pub struct OverImages {
     pub dominant: Option<Dominant>,
 }
 
-/// The file with a cell's predictions. `None` if the id is no plain file name: ids come from a CSV file, and one like
-/// `../x` must not lead out of the folder.
-fn path_of(dir: &Path, cell_id: &str) -> Option<PathBuf> {
-    let mut components = Path::new(cell_id).components();
-    let plain = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
-        && !cell_id.contains(['/', '\\', '\0'])
-        && cell_id.len() <= LONGEST_NAME;
-    plain.then(|| dir.join("cells").join(cell_id).join("predictions.npy"))
-}
+/// How one side of a comparison reads a cell's predictions.
+pub(crate) type Reader<'a> = &'a dyn Fn(&Record) -> Result<Option<Predictions>>;
 
-/// A cell's predictions. `None` if it kept none.
-///
-/// # Errors
-/// A damaged file.
-fn read(dir: &Path, row: &Record) -> Result<Option<Predictions>> {
-    path_of(dir, &row.cell_id).map_or(Ok(None), |path| Predictions::read(&path))
-}
-
-/// The error over images of paired cells; `first` and `second` are the folders of the two sides. `None` if no pair
-/// kept its predictions. The inner error is a sentence on why predictions that are there cannot be used.
+/// The error over images of paired cells. `None` if no pair kept its predictions. The inner error is a sentence on why
+/// predictions that are there cannot be used.
 ///
 /// # Errors
 /// A damaged file.
 pub(crate) fn over_images(
-    first: &Path,
-    second: &Path,
     pairs: &[(&Record, &Record)],
+    readers: [Reader; 2],
 ) -> Result<Option<Result<OverImages, String>>> {
     let (mut of_first, mut of_second, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for (a, b) in pairs {
-        for (dir, row, list) in [(first, a, &mut of_first), (second, b, &mut of_second)] {
-            match read(dir, row)? {
+        for (read, row, list) in [(readers[0], a, &mut of_first), (readers[1], b, &mut of_second)] {
+            match read(row)? {
                 Some(predictions) => match check_accuracy(row, &predictions) {
                     Ok(()) => list.push(predictions),
                     Err(problem) => return Ok(Some(Err(problem))),
@@ -139,15 +118,6 @@ pub(crate) fn interval_cell(range: Option<(f64, f64)>) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_that_is_no_plain_file_name_leads_nowhere() {
-        let dir = Path::new("results");
-        assert_eq!(path_of(dir, "a-s0"), Some(PathBuf::from("results/cells/a-s0/predictions.npy")));
-        for id in ["", ".", "..", "../x", "/etc", "a/b", "a\\b", "a/", "./a", "a\0", &"x".repeat(256)] {
-            assert_eq!(path_of(dir, id), None, "{id:?}");
-        }
-    }
 
     #[test]
     fn a_single_accuracy_gets_wilsons_interval_only_if_the_test_set_is_known() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
+use crate::predictions::Predictions;
 use crate::record::{
     AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan, read_each,
 };
@@ -163,6 +164,18 @@ impl Results {
     /// Rows of `membrane.csv`.
     pub fn each_membrane(&mut self, each: impl FnMut(MembraneBin)) -> Result<()> {
         self.stream("membrane.csv", each)
+    }
+
+    /// A cell's predictions on the test images; `None` if its folder kept none.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn predictions(&self, row: &Record) -> Result<Option<Predictions>> {
+        let of_source = |source: &&Source| row.cell_id.starts_with(&source.prefix);
+        match self.sources.iter().find(of_source) {
+            Some(source) => Predictions::of_cell(&source.dir, &row.cell_id[source.prefix.len()..]),
+            None => Ok(None),
+        }
     }
 
     /// The method that the others are compared with: the plan's, else the first that is not the ANN.

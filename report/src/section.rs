@@ -260,8 +260,7 @@ pub(crate) fn left_out(count: usize, file: &str) -> String {
 /// A panel's data set, and what sets its protocol apart from another one of the same data set.
 pub(crate) fn panel_label(panel: &Panel) -> String {
     let simulated = if panel.simulated() { " (simulated)" } else { "" };
-    let protocol = panel.protocol.split_once("; ").map_or_else(String::new, |(_, apart)| format!("; {apart}"));
-    format!("{}{simulated}{protocol}", panel.dataset)
+    format!("{}{simulated}", panel.name)
 }
 
 /// Anchor of a cell's row.

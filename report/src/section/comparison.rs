@@ -5,18 +5,19 @@ use anyhow::Result;
 use super::{Block, Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
 use crate::image_error::{self, OverImages, interval_cell};
 use crate::model::Model;
+use crate::record::Record;
 use crate::series::{ANN, Line, Panel, Point};
 use crate::stats::{self, Paired};
 use crate::verdict::time_steps;
 
-/// A method held against the reference at one T.
-struct Pair<'a> {
-    panel: &'a Panel,
-    line: &'a Line,
-    point: &'a Point,
-    paired: Paired,
+/// A method compared with the reference at one T.
+pub(crate) struct Pair<'a> {
+    pub panel: &'a Panel,
+    pub line: &'a Line,
+    pub point: &'a Point,
+    pub paired: Paired,
     /// Holm-corrected over the whole table.
-    corrected: Option<f64>,
+    pub corrected: Option<f64>,
     /// The error of the difference over test images, where the cells kept their predictions.
     images: Option<OverImages>,
 }
@@ -65,11 +66,13 @@ pub(crate) fn told_apart(model: &Model) -> (usize, usize) {
     (corrected.iter().filter(|p| **p < 0.05).count(), corrected.len())
 }
 
-fn pairs(model: &Model) -> Vec<Pair<'_>> {
+/// Every arm at every T that shares a seed with the reference, which is one line: other recipes of its method are
+/// compared with it too.
+pub(crate) fn pairs(model: &Model) -> Vec<Pair<'_>> {
     let mut pairs = Vec::new();
     for panel in &model.panels {
         let Some(reference) = panel.reference() else { continue };
-        for line in panel.lines.iter().filter(|line| line.method != panel.reference && line.method != ANN) {
+        for line in panel.lines.iter().filter(|line| !std::ptr::eq(*line, reference) && line.method != ANN) {
             for point in &line.points {
                 let other = reference.at(point.time_steps);
                 let differences = other.map(|other| point.differences(other, &model.results, |row| row.top1_last));
@@ -89,17 +92,18 @@ fn pairs(model: &Model) -> Vec<Pair<'_>> {
 
 /// Reads the predictions of every pair. Returns a sentence per pair whose predictions cannot be used.
 fn add_errors_over_images(model: &Model, pairs: &mut [Pair]) -> Result<Vec<String>> {
-    let (results, dir) = (&model.results, &model.results.dir);
+    let results = &model.results;
+    let read = |row: &Record| results.predictions(row);
     let mut problems = Vec::new();
     for pair in pairs {
         let reference = pair.panel.reference().and_then(|line| line.at(pair.point.time_steps));
         let Some(reference) = reference else { continue };
         let rows = pair.point.common_rows(reference, results);
-        match image_error::over_images(dir, dir, &rows)? {
+        match image_error::over_images(&rows, [&read, &read])? {
             Some(Ok(images)) => pair.images = Some(images),
             Some(Err(problem)) => problems.push(format!(
                 "{}, {}, T = {}: the error over test images is left out: {problem}.",
-                pair.panel.dataset,
+                pair.panel.name,
                 pair.line.label(),
                 time_steps(pair.point.time_steps)
             )),

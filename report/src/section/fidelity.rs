@@ -6,7 +6,6 @@ use super::{Block, Cell, Column, Figure, Row, Section, Table, left_out, panel_la
 use crate::model::{Model, Place};
 use crate::plot::{self, Axis, Chart, Facet, Grid, Mark, Series, Shape, Style, palette};
 use crate::record::FidelityPoint;
-use crate::series::REFERENCE;
 use crate::verdict::time_steps;
 
 /// The maximum number of panels in one figure.
@@ -51,7 +50,7 @@ pub(crate) fn section(model: &Model) -> Option<Section> {
 fn grid(model: &Model, groups: &Groups, title: &str, draw: fn(&[&FidelityPoint]) -> Option<Chart>) -> (Grid, usize) {
     let mut facets = Vec::new();
     let has_reference = |p: usize| {
-        let is_reference = |l: usize| model.panels[p].lines[l].method == REFERENCE;
+        let is_reference = |l: usize| model.panels[p].lines[l].method == model.panels[p].reference;
         groups.keys().any(|((panel, line, _), _)| *panel == p && is_reference(*line))
     };
     let drawn = 0..model.drawn().count();
@@ -60,7 +59,7 @@ fn grid(model: &Model, groups: &Groups, title: &str, draw: fn(&[&FidelityPoint])
         let (panel, lines) = (&model.panels[p], &model.panels[p].lines);
         let measured = |l: usize| groups.keys().any(|((panel, line, _), _)| (*panel, *line) == (p, l));
         let measured: Vec<usize> = (0..lines.len()).filter(|l| measured(*l)).collect();
-        let reference = measured.iter().find(|l| lines[**l].method == REFERENCE);
+        let reference = measured.iter().find(|l| lines[**l].method == panel.reference);
         let Some(&chosen) = reference.or(measured.first()) else { continue };
         let mut of_line: Vec<_> =
             groups.iter().filter(|(((panel, line, _), _), _)| (*panel, *line) == (p, chosen)).collect();

@@ -2,38 +2,28 @@
 
 use std::collections::BTreeSet;
 
+use super::comparison::{Pair, pairs};
 use super::{Cell, Column, Row, Table, interval, panel_label};
 use crate::model::Model;
-use crate::series::{ANN, Line, Panel, REFERENCE};
-use crate::stats::{self, Paired};
-use crate::verdict::{Kind, judge};
+use crate::series::{ANN, Line};
+use crate::stats::Paired;
+use crate::verdict::{Kind, judge, time_steps};
 
 /// The maximum number of rows.
 const MAX_ROWS: usize = 12;
 /// A difference is called one if its p value, corrected by Holm over all comparisons, is below this.
 const SIGNIFICANCE: f64 = 0.05;
 
-/// "Is this arm better than the reference at this T?"
-struct Question<'a> {
-    panel: &'a Panel,
-    line: &'a Line,
-    time_steps: usize,
-    /// Whether T is the smallest or the largest of this arm.
-    at_end: bool,
-    paired: Paired,
-    /// Holm-corrected over all questions; `None` where there was no test.
-    corrected: Option<f64>,
-}
-
 /// The table; `None` if no cell was finished.
 pub(crate) fn glance(model: &Model) -> Option<Table> {
     if model.panels.is_empty() {
         return None;
     }
-    let mut questions = questions(model);
-    questions.retain(|question| question.at_end);
-    // Arms with several seeds first: about the others nothing can be said. The sort keeps the plan's order otherwise.
-    questions.sort_by_key(|question| question.paired.n == 1);
+    // One question per arm at its largest and at its smallest T: "is it better than the reference there?"
+    let mut questions: Vec<Pair> = pairs(model).into_iter().filter(at_end).collect();
+    // Arms with several seeds first: about the others nothing can be said. The largest T of an arm comes first, and the
+    // plan's order otherwise.
+    questions.sort_by_key(|question| (question.paired.n == 1, std::cmp::Reverse(question.point.time_steps)));
     let total = questions.len();
     questions.truncate(MAX_ROWS - 2);
     let caption = match total - questions.len() {
@@ -61,7 +51,8 @@ fn compared(model: &Model) -> Row {
             arms.push(&line.method);
         }
     }
-    arms.sort_by_key(|arm| (*arm != REFERENCE, *arm == ANN));
+    let reference = model.results.reference();
+    arms.sort_by_key(|arm| (*arm != reference, *arm == ANN));
     let times: BTreeSet<usize> = model.points().filter_map(|(_, _, _, point)| point.time_steps).collect();
     let times: Vec<String> = times.iter().map(usize::to_string).collect();
     let mut data: Vec<String> = model.panels.iter().map(panel_label).collect();
@@ -86,33 +77,16 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// Every comparison with the reference, in the order of the comparison section.
-fn questions(model: &Model) -> Vec<Question<'_>> {
-    let mut questions = Vec::new();
-    for panel in &model.panels {
-        let Some(reference) = panel.reference() else { continue };
-        for line in panel.lines.iter().filter(|line| line.method != REFERENCE && line.method != ANN) {
-            let times: Vec<usize> = line.points.iter().filter_map(|point| point.time_steps).collect();
-            for point in line.points.iter().rev() {
-                let Some((other, time_steps)) = reference.at(point.time_steps).zip(point.time_steps) else { continue };
-                let differences = point.differences(other, &model.results, |row| row.top1_last);
-                let Some(paired) = stats::paired(&differences) else { continue };
-                let at_end = times.iter().min() == Some(&time_steps) || times.iter().max() == Some(&time_steps);
-                questions.push(Question { panel, line, time_steps, at_end, paired, corrected: None });
-            }
-        }
-    }
-    let tested: Vec<usize> = (0..questions.len()).filter(|&index| questions[index].paired.p.is_some()).collect();
-    let p: Vec<f64> = tested.iter().filter_map(|&index| questions[index].paired.p).collect();
-    for (index, corrected) in tested.into_iter().zip(stats::holm(&p)) {
-        questions[index].corrected = Some(corrected);
-    }
-    questions
+fn at_end(pair: &Pair) -> bool {
+    let times = || pair.line.points.iter().map(|point| point.time_steps);
+    [times().min(), times().max()].contains(&Some(pair.point.time_steps))
 }
 
-fn row(question: &Question) -> Row {
-    let Question { panel, line, time_steps, paired, corrected, .. } = question;
-    let text = format!("{}: is {} better than {REFERENCE} at T = {time_steps}?", panel_label(panel), line.label());
+fn row(question: &Pair) -> Row {
+    let Pair { panel, line, point, paired, corrected, .. } = question;
+    let reference = panel.reference().map_or_else(|| panel.reference.clone(), Line::label);
+    let time = time_steps(point.time_steps);
+    let text = format!("{}: is {} better than {reference} at T = {time}?", panel_label(panel), line.label());
     let (answer, class) = answer(paired, *corrected);
     let cells = vec![
         Cell::text(text),
@@ -169,6 +143,7 @@ fn published(model: &Model) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats;
 
     fn words(differences: &[f64], corrected: Option<f64>) -> String {
         let paired = stats::paired(differences).unwrap_or_else(|| panic!("no pairs"));
