@@ -365,3 +365,52 @@ pub fn shard(cells: Vec<Cell>, index: u64, of: u64) -> Vec<Cell> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::source;
+
+    fn expand(change: impl Fn(String) -> String) -> Vec<Cell> {
+        let text = change(source("paper-mini").unwrap().text);
+        cells(&Suite::parse(&text).unwrap(), &Overrides::default(), "cpu-f32").unwrap()
+    }
+
+    fn find<'a>(cells: &'a [Cell], method: &str, stage: &str, seed: u64) -> &'a Cell {
+        let wanted = |cell: &&Cell| {
+            cell.method_name() == method && cell.stage == stage && cell.config.seed == seed && cell.config.held_out == 0
+        };
+        cells.iter().find(wanted).unwrap()
+    }
+
+    #[test]
+    fn the_seeds_of_one_experiment_share_a_series_and_nothing_else_does() {
+        let cells = expand(|text| text);
+        let series = |method, stage, seed| find(&cells, method, stage, seed).series_id.clone();
+        assert_eq!(series("dspike", "t2", 0), series("dspike", "t2", 2));
+        let mut all: Vec<(&str, u64)> = cells.iter().map(|cell| (cell.series_id.as_str(), cell.config.seed)).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), cells.len(), "two cells of one seed share a series");
+    }
+
+    #[test]
+    fn the_series_follows_the_ancestors_and_the_ids_are_those_of_the_reference_run() {
+        let (cells, other) = (
+            expand(|text| text),
+            expand(|text| text.replace("ann = { epochs = 16, lr = 0.1", "ann = { epochs = 16, lr = 0.2")),
+        );
+        for stage in ["ann", "t4", "t2"] {
+            let method = if stage == "ann" { "ann" } else { "dspike" };
+            assert_ne!(find(&cells, method, stage, 0).series_id, find(&other, method, stage, 0).series_id, "{stage}");
+        }
+        let scratch = |cells: &[Cell]| find(cells, "dspike-no-tit", "t2", 0).series_id.clone();
+        assert_eq!(scratch(&cells), scratch(&other), "an arm from scratch has no ANN");
+        let t2 = find(&cells, "dspike", "t2", 0);
+        assert_eq!(t2.id, "sign-digits-resnet18-dspike-t2-s0-c6bdf54513");
+        assert_eq!(
+            t2.ancestors,
+            ["ann: 16 epochs, lr 0.1, weight decay 0.0005", "t4: 16 epochs, lr 0.05, weight decay 0.0001"]
+        );
+    }
+}

@@ -60,11 +60,13 @@ pub enum Command {
   harness status results/smoke
   harness status results/smoke --json")]
     Status(StatusArgs),
-    /// Renders the report of a result folder.
+    /// Renders the report of a result folder, or of several in one page.
     #[command(after_help = "Examples:
   harness report results/smoke
   harness report results/smoke --splice README.md
-  harness report results/smoke --published other-paper.toml")]
+  harness report results/smoke --published other-paper.toml
+  harness report results/mine results/theirs --out both
+  harness report rows.csv                         another program's rows")]
     Report(ReportArgs),
     /// Joins result folders into one; refuses conflicts.
     #[command(after_help = "Examples:
@@ -294,9 +296,12 @@ pub struct StatusArgs {
 /// `harness report`.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
-    /// Result folder.
+    /// Result folders (or rows.csv files); rows of several folders are drawn together and share no mean.
     #[arg(default_value = "results/paper-mini")]
-    pub dir: PathBuf,
+    pub dirs: Vec<PathBuf>,
+    /// Where the report goes: DIR/report by default, and required for several folders.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Writes plot and table between the marks of this Markdown file too.
     #[arg(long, value_name = "FILE")]
     pub splice: Option<PathBuf>,
@@ -422,6 +427,9 @@ pub struct EvalArgs {
     /// The folder that holds data sets.
     #[arg(long, env = "HARNESS_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Writes each test image's label and prediction to this file, in NumPy's format (`numpy.load` reads it).
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
 }
 
 /// `harness repro-check`.

@@ -17,6 +17,7 @@ pub mod ops;
 pub mod parity;
 pub mod peaks;
 pub mod plan;
+pub mod predictions;
 pub mod progress;
 pub mod queue;
 pub mod ranks;

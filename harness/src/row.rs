@@ -148,7 +148,6 @@ pub fn finished(
     record.parameters = Some(state.network.parameter_count());
     record.train_seconds = Some(state.progress.train_seconds);
     record.git_revision = state.progress.git_revision.clone();
-    record.data_hash = Some(dataset.data_hash().to_string());
     record.train_samples = Some(dataset.len(Split::Train).saturating_sub(config.held_out));
     record.test_samples = Some(dataset.len(Split::Test));
     record.peak_memory_bytes = peak_memory_bytes();

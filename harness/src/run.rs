@@ -3,9 +3,11 @@
 use crate::cell::Cell;
 use crate::data::{self, Dataset};
 use crate::device::Device;
+use crate::durable;
 use crate::environment::utc_now;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
+use crate::predictions;
 use crate::progress::Progress;
 use crate::queue::{self, Queue};
 use crate::ranks::Ranks;
@@ -16,7 +18,7 @@ use crate::train::state::{self, Checkpoints};
 use crate::train::trainer::{Ended, Interrupt, Job, Tick};
 use crate::train::{Evaluation, State};
 use anyhow::{Context, Result};
-use report::record::{RunPlan, Status};
+use report::record::{Record, RunPlan, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -73,7 +75,7 @@ pub struct Outcome {
     pub kept: usize,
     /// Failed or diverged, now or before.
     pub failed: usize,
-    /// Their data set is not here.
+    /// Their data set is not here, or is not the one that they or their parents were begun with.
     pub missing: usize,
     /// Held by another process.
     pub busy: usize,
@@ -261,15 +263,23 @@ impl Run<'_> {
         let folder = store.cell_folder(&cell.id);
         progress().start(cell, &folder)?;
         let started = utc_now();
-        let row = |status, error| row(cell, &request.suite, &started, &request.device, status, error);
         let cache = store.root().join("cache");
         let dataset = match locked(&self.datasets).open(cell, request.data_dir.as_deref(), &cache) {
             Ok(dataset) => dataset,
             Err(error) => return self.missing(cell, &error),
         };
+        let (protocol_id, data_hash) = identity_of_data(cell, dataset.as_ref());
+        let row = |status, error| Record {
+            protocol_id: protocol_id.clone(),
+            data_hash: Some(data_hash.clone()),
+            ..row(cell, &request.suite, &started, &request.device, status, error)
+        };
         let parent = match parent_weights(cell, store) {
             Ok(parent) => parent,
             Err(Inheritance::Later) => {
+                if let Some(error) = self.untrained_parent(cell) {
+                    return self.missing(cell, &error);
+                }
                 progress().finish(cell, "waits for its parent, which is not done")?;
                 locked(outcome).busy += 1;
                 return Ok(false);
@@ -281,6 +291,9 @@ impl Run<'_> {
                 return Ok(true);
             }
         };
+        if let Err(error) = refuse_other_data(cell, &data_hash, parent.as_deref(), &folder) {
+            return self.missing(cell, &error);
+        }
         ranks.from_first(Ok(Some(Order { cell: cell.clone(), audit: request.audit, cache })))?;
         let dataset = match ranks.agree(Ok(dataset)) {
             Ok(dataset) => dataset,
@@ -303,6 +316,7 @@ impl Run<'_> {
                 let checkpoints = Checkpoints::new(&folder, &cell.config_hash);
                 if !store.holds(&cell.id, &result)? {
                     checkpoints.finish(&state)?;
+                    durable::write(&folder.join(predictions::FILE), &predictions::to_npy(&evaluation.predictions))?;
                     store.commit(&cell.id, &result)?;
                 }
                 checkpoints.forget()?;
@@ -329,7 +343,15 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// Notes why a cell's data are not here; nothing was committed.
+    /// Why a cell will not have its parent in this run: the parent's data are not here, or not the right ones.
+    fn untrained_parent(&self, cell: &Cell) -> Option<anyhow::Error> {
+        let parent = cell.config.parent_cell.as_ref()?;
+        let plan = locked(&self.plan);
+        let reason = plan.cells.iter().find(|planned| planned.cell_id == *parent)?.missing.as_ref()?;
+        Some(exit::data(format!("its parent {parent} was not trained: {reason}")))
+    }
+
+    /// Notes why a cell's data are not here, or not those it was begun with; nothing was committed.
     fn missing(&self, cell: &Cell, error: &anyhow::Error) -> Result<bool> {
         let reason = format!("{error:#}");
         locked(&self.progress).finish(cell, &format!("missing: {reason}"))?;
@@ -338,6 +360,35 @@ impl Run<'_> {
         }
         locked(&self.outcome).missing += 1;
         Ok(false)
+    }
+}
+
+/// What a row says of the data that were read: protocol id and data hash.
+fn identity_of_data(cell: &Cell, dataset: &dyn Dataset) -> (String, String) {
+    let config = &cell.config;
+    let protocol_id = data::protocol_as_read(&config.protocol_id, config.data.dataset, dataset);
+    (protocol_id, dataset.data_hash().to_string())
+}
+
+/// Refuses to go on from weights that were trained on other data than those of the hash `now`: the cell's own checkpoints
+/// in `folder`, and its parent's weights. It reads their headers alone, and changes nothing.
+fn refuse_other_data(cell: &Cell, now: &str, parent: Option<&Path>, folder: &Path) -> Result<()> {
+    if let Some((checkpoint, before)) = Checkpoints::new(folder, &cell.config_hash).of_other_data(now)? {
+        return Err(exit::data(format!(
+            "the checkpoint {} was trained on data of the hash {before}, but the data that are open now have the hash {now}; \
+             restore the earlier data to go on from it, or train the cell again with --fresh",
+            checkpoint.display()
+        )));
+    }
+    let Some(weights) = parent else { return Ok(()) };
+    match state::data_hash_of(weights) {
+        Some(before) if before != now => Err(exit::data(format!(
+            "its parent {} was trained on data of the hash {before} ({}), but the data that are open now have the hash \
+             {now}; restore the earlier data, train the whole chain again with --fresh, or choose another --out",
+            cell.config.parent_cell.as_deref().unwrap_or_default(),
+            weights.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

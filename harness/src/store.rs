@@ -4,6 +4,7 @@ use crate::cell::{Cell, CellConfig};
 use crate::durable;
 use crate::exit;
 use crate::lock::Lock;
+use crate::predictions;
 use crate::row;
 use crate::train::state::Checkpoints;
 use anyhow::{Context, Result};
@@ -143,6 +144,13 @@ impl Store {
         let Some(earlier) = self.result(id)?.filter(|earlier| earlier.record.status == Status::Done) else {
             return Ok(false);
         };
+        if let Some((before, now)) = different_data(&earlier, result) {
+            return Err(exit::data(format!(
+                "{id} is in {} already, trained on data of the hash {before}; this result is of data of the hash {now}. \
+                 The earlier one stays; take another --out, or train it again with --fresh",
+                self.root.display()
+            )));
+        }
         let numerics = |result: &CellResult| result.record.numerics.clone().unwrap_or_default();
         let (before, now) = (numerics(&earlier), numerics(result));
         if before != now {
@@ -164,11 +172,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Forgets a cell's result, metrics, weights and checkpoints, for `--fresh` and `--retry`; its log stays.
+    /// Forgets a cell's result, metrics, predictions, weights and checkpoints, for `--fresh` and `--retry`; its log stays.
     pub fn forget(&self, id: &str, _lock: &Lock) -> Result<()> {
         let folder = self.cell_folder(id);
         // The result first: without its commit point, whatever is left is no finished cell.
-        for name in ["result.json", "weights.safetensors", "metrics.jsonl"] {
+        for name in ["result.json", "weights.safetensors", "metrics.jsonl", predictions::FILE] {
             durable::remove(&folder.join(name))?;
         }
         Checkpoints::new(&folder, "").forget()
@@ -292,8 +300,17 @@ fn clear_torn(folder: &Path, age: Duration) {
     }
 }
 
-/// Whether two results are equal but for the volatile columns, or were computed by different kernels.
+/// The data hashes of two results, where both are known and they differ.
+pub fn different_data<'a>(a: &'a CellResult, b: &'a CellResult) -> Option<(&'a str, &'a str)> {
+    let hashes = a.record.data_hash.as_deref().zip(b.record.data_hash.as_deref());
+    hashes.filter(|(a, b)| a != b)
+}
+
+/// Whether two results are equal but for the volatile columns, or were computed by different kernels on the same data.
 pub fn same(a: &CellResult, b: &CellResult) -> Result<bool> {
+    if different_data(a, b).is_some() {
+        return Ok(false);
+    }
     if a.record.numerics != b.record.numerics {
         return Ok(true); // not comparable bit by bit; the earlier one stays
     }

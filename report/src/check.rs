@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use crate::markdown;
 use crate::pairing::{self, Group};
@@ -12,6 +13,9 @@ use crate::record::Record;
 use crate::results::Results;
 use crate::rows::Rows;
 use crate::stats::{CONFIDENCE, mean, t_interval};
+
+/// Version of [`Gate::json`]; it changes when a field is removed or changes its meaning, not when one is added.
+const CHECK_SCHEMA: &str = "harness-check/1";
 
 /// How far each metric may move from the baseline before it counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +59,8 @@ impl Tolerance {
 }
 
 /// What the gate says to a script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Everything was compared and nothing got worse.
     Pass,
@@ -87,18 +92,53 @@ pub struct Gate {
 }
 
 /// One method at one T.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Case {
     /// Data set, protocol, network, method and T.
     pub name: String,
     /// Seeds compared.
     pub pairs: usize,
-    /// What moved, one sentence a metric that was compared.
-    pub lines: Vec<String>,
-    /// Metrics that got worse.
-    pub regressions: Vec<String>,
+    /// Every metric that both sides have.
+    pub comparisons: Vec<Change>,
+    /// The names of the metrics that got worse.
+    pub regressions: Vec<&'static str>,
     /// Cells or metrics that could not be compared.
     pub gaps: Vec<String>,
+}
+
+/// How one metric moved from the baseline, as means over the seeds that both sides have. It displays as a sentence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Column of `rows.csv`.
+    pub metric: &'static str,
+    /// Seeds with a value on both sides.
+    pub seeds: usize,
+    /// Mean of the baseline.
+    pub baseline: f64,
+    /// Mean of the folder.
+    pub new: f64,
+    /// Mean of new − baseline.
+    pub difference: f64,
+    /// The largest difference that does not count.
+    pub allowed: f64,
+    /// 95 % t interval of the difference; `None` for one seed.
+    pub interval: Option<(f64, f64)>,
+    /// Whether the metric got worse.
+    pub regressed: bool,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seeds = match self.interval {
+            Some((low, high)) => format!("95 % [{low:+.4}, {high:+.4}] over {} seeds", self.seeds),
+            None => "one seed: the tolerance alone decides".into(),
+        };
+        write!(
+            f,
+            "{}: {:.4} → {:.4} ({:+.4}, allowed {:.4}; {seeds})",
+            self.metric, self.baseline, self.new, self.difference, self.allowed
+        )
+    }
 }
 
 /// Which way is worse.
@@ -144,7 +184,7 @@ pub fn check(dir: &Path, baseline: &Path, tolerance: &Tolerance) -> Result<Gate>
     let mut notes: Vec<String> = [&expected.notes[..], &found.notes, &more].concat();
     let mut cases: Vec<Case> = groups.iter().map(|group| judge(group, tolerance)).collect();
     cases.extend(plan.as_ref().and_then(unrun));
-    let compared = cases.iter().any(|case| !case.lines.is_empty());
+    let compared = cases.iter().any(|case| !case.comparisons.is_empty());
     if !compared {
         notes.push("Nothing was measured on both sides, which is no pass.".into());
     }
@@ -164,14 +204,14 @@ fn unrun(results: &Results) -> Option<Case> {
         .map(|cell| format!("{}: {}", cell.cell_id, cell.missing.as_deref().unwrap_or("planned, but not run")))
         .collect();
     let name = "planned cells".to_string();
-    (!gaps.is_empty()).then_some(Case { name, pairs: 0, lines: Vec::new(), regressions: Vec::new(), gaps })
+    (!gaps.is_empty()).then_some(Case { name, pairs: 0, comparisons: Vec::new(), regressions: Vec::new(), gaps })
 }
 
 fn judge(group: &Group, tolerance: &Tolerance) -> Case {
     let mut case = Case {
         name: group.name.clone(),
         pairs: group.pairs.len(),
-        lines: Vec::new(),
+        comparisons: Vec::new(),
         regressions: Vec::new(),
         gaps: group.gaps.clone(),
     };
@@ -185,21 +225,13 @@ fn judge(group: &Group, tolerance: &Tolerance) -> Case {
         if both.len() < expected {
             case.gaps.push(format!("{}: measured in the baseline, blank in the folder", metric.name));
         }
-        let Some(line) = judge_metric(&metric, &both) else { continue };
-        if line.regressed {
-            case.regressions.push(line.text.clone());
-        }
-        case.lines.push(line.text);
+        case.comparisons.extend(judge_metric(&metric, &both));
     }
+    case.regressions = case.regressed().map(|change| change.metric).collect();
     case
 }
 
-struct Line {
-    text: String,
-    regressed: bool,
-}
-
-fn judge_metric(metric: &Metric, both: &[(f64, f64)]) -> Option<Line> {
+fn judge_metric(metric: &Metric, both: &[(f64, f64)]) -> Option<Change> {
     let baseline = mean(&both.iter().map(|(baseline, _)| *baseline).collect::<Vec<_>>())?;
     let differences: Vec<f64> = both.iter().map(|(baseline, new)| new - baseline).collect();
     let difference = mean(&differences)?;
@@ -215,16 +247,38 @@ fn judge_metric(metric: &Metric, both: &[(f64, f64)]) -> Option<Line> {
             Worse::Higher => rose,
             Worse::Either => fell || rose,
         };
-    let seeds = match interval {
-        Some((low, high)) => format!("95 % [{low:+.4}, {high:+.4}] over {} seeds", both.len()),
-        None => "one seed: the tolerance alone decides".into(),
-    };
-    let text = format!(
-        "{}: {baseline:.4} → {:.4} ({difference:+.4}, allowed {allowed:.4}; {seeds})",
-        metric.name,
-        baseline + difference
-    );
-    Some(Line { text, regressed })
+    Some(Change {
+        metric: metric.name,
+        seeds: both.len(),
+        baseline,
+        new: baseline + difference,
+        difference,
+        allowed,
+        interval,
+        regressed,
+    })
+}
+
+impl Case {
+    /// The metrics that got worse.
+    fn regressed(&self) -> impl Iterator<Item = &Change> {
+        self.comparisons.iter().filter(|change| change.regressed)
+    }
+
+    /// One sentence per metric that got worse.
+    fn regression_sentences(&self) -> Vec<String> {
+        self.regressed().map(Change::to_string).collect()
+    }
+}
+
+/// The JSON form of a [`Gate`]; its fields are documented in results/README.md.
+#[derive(Serialize)]
+struct GateJson<'a> {
+    schema: &'static str,
+    outcome: Outcome,
+    exit_code: u8,
+    notes: &'a [String],
+    cases: &'a [Case],
 }
 
 impl Gate {
@@ -237,23 +291,38 @@ impl Gate {
         }
     }
 
+    /// One JSON object on one line, for scripts. A number that is not finite is `null`.
+    ///
+    /// # Errors
+    /// None in practice: every key is a string.
+    pub fn json(&self) -> Result<String> {
+        let (outcome, exit_code) = (self.outcome, self.exit_code());
+        let json = GateJson { schema: CHECK_SCHEMA, outcome, exit_code, notes: &self.notes, cases: &self.cases };
+        Ok(serde_json::to_string(&json)?)
+    }
+
     /// A summary for a job's page: regressions and gaps first, then every comparison.
     pub fn markdown(&self) -> String {
         let pairs: usize = self.cases.iter().map(|case| case.pairs).sum();
         let mut out = format!("## Gate: {}\n\n{pairs} cells compared with the baseline.\n", self.outcome);
         out.extend(self.notes.iter().map(|note| format!("\n> {}\n", markdown::escape(note))));
-        for (title, of) in [("Worse", regressions as fn(&Case) -> &[String]), ("Missing or failed", gaps)] {
-            if self.cases.iter().any(|case| !of(case).is_empty()) {
-                let _ = write!(out, "\n### {title}\n\n");
-                for (case, line) in self.cases.iter().flat_map(|case| of(case).iter().map(move |line| (case, line))) {
-                    let _ = writeln!(out, "- {}: {}", markdown::escape(&case.name), markdown::escape(line));
-                }
+        let sentences = |of: fn(&Case) -> Vec<String>| {
+            let cases = self.cases.iter().flat_map(move |case| of(case).into_iter().map(move |line| (case, line)));
+            cases.map(|(case, line)| format!("- {}: {}\n", markdown::escape(&case.name), markdown::escape(&line)))
+        };
+        let worse = sentences(Case::regression_sentences).collect::<String>();
+        let missing = sentences(|case| case.gaps.clone()).collect::<String>();
+        for (title, list) in [("Worse", worse), ("Missing or failed", missing)] {
+            if !list.is_empty() {
+                let _ = write!(out, "\n### {title}\n\n{list}");
             }
         }
         out += "\n<details><summary>Every comparison</summary>\n\n";
         for case in &self.cases {
             let _ = writeln!(out, "- {}", markdown::escape(&case.name));
-            out.extend(case.lines.iter().map(|line| format!("  - {}\n", markdown::escape(line))));
+            out.extend(
+                case.comparisons.iter().map(|change| format!("  - {}\n", markdown::escape(&change.to_string()))),
+            );
         }
         out + "\n</details>\n"
     }
@@ -275,22 +344,15 @@ impl Gate {
         }
         for case in &self.cases {
             let _ = write!(out, "<testcase classname=\"harness.check\" name=\"{}\">", escape_xml(&case.name));
-            for (kind, lines) in [("regression", &case.regressions), ("missing", &case.gaps)] {
+            for (kind, lines) in [("regression", &case.regression_sentences()), ("missing", &case.gaps)] {
                 if !lines.is_empty() {
                     let message = escape_xml(&lines.join("; "));
                     let _ = write!(out, "<failure type=\"{kind}\" message=\"{message}\"/>");
                 }
             }
-            let _ = writeln!(out, "<system-out>{}</system-out></testcase>", escape_xml(&case.lines.join("\n")));
+            let lines: Vec<String> = case.comparisons.iter().map(Change::to_string).collect();
+            let _ = writeln!(out, "<system-out>{}</system-out></testcase>", escape_xml(&lines.join("\n")));
         }
         out + "</testsuite>\n</testsuites>\n"
     }
-}
-
-fn regressions(case: &Case) -> &[String] {
-    &case.regressions
-}
-
-fn gaps(case: &Case) -> &[String] {
-    &case.gaps
 }

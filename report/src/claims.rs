@@ -137,11 +137,16 @@ pub(crate) fn gather(published: &Published, from: &Local, results: &Results, ver
     Claims {
         schema: SCHEMA,
         suite: results.suite(),
-        command: results.plan.as_ref().map(|plan| plan.command.clone()),
+        command: command(results).map(str::to_string),
         published: from.as_ref().map_or_else(|| "built-in".into(), |path| path.display().to_string()),
         test: verdict::TEST,
         claims: judged.map(|(claim, verdict)| judged_claim(claim, verdict, published, results)).collect(),
     }
+}
+
+/// What makes the folder again; no one command makes several.
+fn command(results: &Results) -> Option<&str> {
+    results.plan.as_ref().filter(|_| results.sources.len() == 1).map(|plan| plan.command.as_str())
 }
 
 fn judged_claim(claim: &Claim, verdict: &Verdict, published: &Published, results: &Results) -> Judged {
@@ -156,7 +161,7 @@ fn judged_claim(claim: &Claim, verdict: &Verdict, published: &Published, results
         seed: row.seed,
         top1: row.top1_last,
         cell_id: row.cell_id.clone(),
-        command: results.plan.as_ref().map(|plan| cell_command(&plan.command, &row.cell_id)),
+        command: command(results).map(|command| cell_command(command, &row.cell_id)),
     };
     Judged {
         id: claim.id(),

@@ -5,8 +5,8 @@ use anyhow::Result;
 use askama::Template;
 
 use crate::page::Page;
-use crate::section::Block;
 use crate::section::summary::Summary;
+use crate::section::{Block, Table};
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -14,6 +14,7 @@ struct Html<'a> {
     title: &'a str,
     facts: &'a str,
     banner: Option<&'a str>,
+    glance: Option<&'a Table>,
     summary: &'a Summary,
     sections: &'a [crate::section::Section],
     datasets: &'a [String],
@@ -27,6 +28,7 @@ pub(crate) fn html(page: &Page) -> Result<String> {
         title: &page.title,
         facts: &page.facts,
         banner: page.banner.as_deref(),
+        glance: page.glance.as_ref(),
         summary: &page.summary,
         sections: &page.sections,
         datasets: &page.datasets,

@@ -6,6 +6,7 @@ mod compare;
 pub mod deviations;
 mod expect;
 mod html;
+mod image_error;
 mod local;
 mod markdown;
 mod matching;
@@ -27,7 +28,8 @@ mod splice;
 pub mod stats;
 mod verdict;
 
-pub use check::{Case, Gate, Outcome, Tolerance, check};
+pub use check::{Case, Change, Gate, Outcome, Tolerance, check};
 pub use compare::{Compared, Comparison, compare};
-pub use render::{Rendered, render, render_against};
+pub use image_error::OverImages;
+pub use render::{Rendered, render, render_against, render_together};
 pub use splice::splice;

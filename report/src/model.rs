@@ -73,7 +73,15 @@ pub(crate) struct Layer {
 
 impl Model {
     pub fn load(dir: &Path, published: Option<&Path>) -> Result<Self> {
-        let results = Results::load(dir)?;
+        Self::of(Results::load(dir)?, published)
+    }
+
+    /// Several folders in one report.
+    pub fn load_together(dirs: &[&Path], published: Option<&Path>) -> Result<Self> {
+        Self::of(Results::load_together(dirs)?, published)
+    }
+
+    fn of(results: Results, published: Option<&Path>) -> Result<Self> {
         let panels = series::panels(&results);
         let (published, published_from) = Published::load(published)?;
         let judge = |claim| judge(claim, &published, &panels, &results);

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::model::Model;
 use crate::section::summary::{Summary, summary};
-use crate::section::{self, Block, Figure, Section};
+use crate::section::{self, Block, Figure, Section, Table};
 use crate::verdict::time_steps;
 
 /// What both writers write.
@@ -12,6 +12,8 @@ pub(crate) struct Page {
     pub title: String,
     pub facts: String,
     pub banner: Option<String>,
+    /// Questions and answers, before everything else.
+    pub glance: Option<Table>,
     pub summary: Summary,
     pub sections: Vec<Section>,
     pub datasets: Vec<String>,
@@ -22,14 +24,14 @@ impl Page {
     pub fn of(model: &Model) -> Result<Self> {
         let sections = [
             Some(section::accuracy::section(model)?),
-            Some(section::comparison::section(model)),
+            Some(section::comparison::section(model)?),
             Some(section::published::section(model)?),
-            section::temperature::section(model)?,
-            section::fidelity::section(model)?,
-            section::neurons::section(model)?,
-            section::audit::section(model)?,
-            Some(section::cost::section(model)?),
-            section::loss::section(model)?,
+            section::temperature::section(model),
+            section::fidelity::section(model),
+            section::neurons::section(model),
+            section::audit::section(model),
+            Some(section::cost::section(model)),
+            section::loss::section(model),
             Some(section::cells::gap_section(model)),
             Some(section::deviations::section(model)),
             Some(section::cells::every_section(model)),
@@ -40,6 +42,7 @@ impl Page {
             title: suite(model),
             facts: facts(model),
             banner: plan.and_then(|plan| plan.banner.clone()),
+            glance: section::glance::glance(model),
             summary: summary(model),
             sections: sections.into_iter().flatten().collect(),
             datasets: names(model, |row| &row.dataset),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Record, Status};
+use crate::record::{Record, Status, is_identity};
 use crate::rows::{Rows, common_series};
 use crate::series::network;
 use crate::verdict::{status, time_steps};
@@ -109,8 +109,10 @@ impl<'a> Group<'a> {
 
 fn name(row: &Record) -> String {
     let simulated = if crate::series::is_simulated(&row.protocol_id) { ", simulated" } else { "" };
+    let extra = row.extra.iter().filter(|(name, _)| is_identity(name));
+    let extra: String = extra.map(|(name, value)| format!(" {name}={value}")).collect();
     format!(
-        "{} ({}{simulated}, {}) {} T={}{}",
+        "{} ({}{simulated}, {}) {} T={}{}{extra}",
         row.dataset,
         row.protocol_id.split(';').next().unwrap_or_default(),
         network(&row.architecture, row.width).replace(", width", " width"),

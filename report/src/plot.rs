@@ -1,9 +1,13 @@
 //! Charts as data. A [`Chart`] says what is drawn; `draw` turns it into SVG by plotters; figures build charts.
 
+mod broken;
 mod draw;
+pub(crate) mod grid;
 pub(crate) mod palette;
 
+pub(crate) use broken::{Break, split};
 pub(crate) use draw::{escape, svg};
+pub(crate) use grid::{Facet, Grid};
 pub(crate) use palette::{Shape, Style};
 
 /// A chart of one panel: axes, and series from back to front.
@@ -22,6 +26,8 @@ pub(crate) struct Chart {
     pub height: u32,
     /// Room for the labels of the y axis, in pixels; 0 for the usual 56.
     pub left: u32,
+    /// The y axis of a second, lower panel on the same x axis. Points below `y` are drawn there.
+    pub below: Option<Axis>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ mod pairs;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
@@ -45,7 +45,28 @@ pub struct ClassAccuracy {
     pub interval: (f64, f64),
 }
 
+/// Longest file name of common file systems, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// The file with a cell's predictions. `None` if the id is no plain file name: ids come from a CSV file, and one like
+/// `../x` must not lead out of the folder.
+fn path_of(dir: &Path, cell_id: &str) -> Option<PathBuf> {
+    let mut components = Path::new(cell_id).components();
+    let plain = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
+        && !cell_id.contains(['/', '\\', '\0'])
+        && cell_id.len() <= LONGEST_NAME;
+    plain.then(|| dir.join("cells").join(cell_id).join("predictions.npy"))
+}
+
 impl Predictions {
+    /// Reads the predictions of a cell of a result folder. Returns `None` if the cell kept none.
+    ///
+    /// # Errors
+    /// As [`Predictions::read`].
+    pub fn of_cell(dir: &Path, cell_id: &str) -> Result<Option<Self>> {
+        path_of(dir, cell_id).map_or(Ok(None), |path| Self::read(&path))
+    }
+
     /// Reads one file. Returns `None` if the file does not exist.
     ///
     /// # Errors

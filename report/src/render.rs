@@ -53,9 +53,16 @@ pub fn render(dir: &Path) -> Result<Rendered> {
 
 /// As [`render`], against the published numbers of another file.
 pub fn render_against(dir: &Path, published: Option<&Path>) -> Result<Rendered> {
-    let model = Model::load(dir, published)?;
-    let page = Page::of(&model)?;
-    let folder = folder_of(dir).join("report");
+    write(&Model::load(dir, published)?, &folder_of(dir).join("report"))
+}
+
+/// As [`render_against`], of several folders in one report, which is written to `out`. Their rows share no mean.
+pub fn render_together(dirs: &[&Path], out: &Path, published: Option<&Path>) -> Result<Rendered> {
+    write(&Model::load_together(dirs, published)?, out)
+}
+
+fn write(model: &Model, folder: &Path) -> Result<Rendered> {
+    let page = Page::of(model)?;
     let mut names: Vec<String> = Vec::new();
     let mut write = |name: String, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.join(&name);
@@ -78,7 +85,7 @@ pub fn render_against(dir: &Path, published: Option<&Path>) -> Result<Rendered> 
     let html = write("index.html".into(), html(&page)?.as_bytes())?;
     let verdicts = claims::gather(&model.published, &model.published_from, &model.results, &model.verdicts);
     write("claims.json".into(), &serde_json::to_vec_pretty(&verdicts)?)?;
-    remove_stale_plots(&folder, &names).with_context(|| format!("cleaning {}", folder.display()))?;
+    remove_stale_plots(folder, &names).with_context(|| format!("cleaning {}", folder.display()))?;
     let inputs = model.results.inputs.iter().map(|(file, rows)| Input { file, rows: *rows }).collect();
     let manifest = Manifest {
         report_version: env!("CARGO_PKG_VERSION"),

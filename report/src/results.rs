@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
+use crate::predictions::Predictions;
 use crate::record::{
     AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin, Record, RunPlan, read_each,
 };
@@ -15,8 +16,8 @@ use crate::series::ANN;
 /// What a result folder holds.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// The folder.
-    pub dir: PathBuf,
+    /// The folders, one unless several are drawn together.
+    pub sources: Vec<Source>,
     /// `run.json`, where it exists.
     pub plan: Option<RunPlan>,
     /// `rows.csv`, one row per cell.
@@ -31,39 +32,78 @@ pub struct Results {
     pub inputs: Vec<(String, usize)>,
 }
 
+/// A folder whose files are read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Stands before the ids of its cells, where several folders are drawn together; else empty.
+    pub prefix: String,
+}
+
 impl Results {
     /// Reads `run.json` and `rows.csv` of a folder, or a file of rows alone, e.g. another program's. Absent files are
     /// noted, damaged ones are errors. A folder with neither is an error: nothing could be said about it.
-    pub fn load(dir: &Path) -> Result<Self> {
-        if dir.is_file() {
-            let mut results = Self { dir: folder_of(dir), ..Self::default() };
-            results.take(Rows::read(dir)?);
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut results =
+            Self { sources: vec![Source { dir: folder_of(path), prefix: String::new() }], ..Self::default() };
+        if path.is_file() {
+            results.take(Rows::read(path)?);
             return Ok(results);
         }
-        let mut results = Self { dir: dir.to_path_buf(), ..Self::default() };
-        results.plan = read_plan(&dir.join("run.json"))?;
-        if results.plan.is_none() && !dir.join("rows.csv").exists() {
-            bail!(
+        results.plan = read_plan(&path.join("run.json"))?;
+        let rows = path.join("rows.csv");
+        match (results.plan.is_some(), rows.exists()) {
+            (false, false) => bail!(
                 "{}: neither rows.csv nor run.json is here, so this is no result folder; give the folder that \
                  `harness suite` wrote",
-                dir.display()
-            );
+                path.display()
+            ),
+            (true, false) => results.notes.push("rows.csv is absent: no cell has finished.".into()),
+            (false, true) => {
+                results.notes.push("run.json is absent: cells that never ran cannot be named here.".into());
+            }
+            (true, true) => {}
         }
-        if results.plan.is_none() {
-            results.notes.push("run.json is absent: cells that never ran cannot be named here.".into());
+        if rows.exists() {
+            results.take(Rows::read(&rows)?);
         }
-        results.add_rows()?;
         Ok(results)
     }
 
-    fn add_rows(&mut self) -> Result<()> {
-        let path = self.dir.join("rows.csv");
-        if !path.exists() {
-            self.notes.push("rows.csv is absent: no cell has finished.".into());
-            return Ok(());
+    /// Several folders as one. Every row keeps the name of its folder as a setting, so that rows of unlike folders
+    /// share no mean, even where they are of one experiment.
+    pub fn load_together(paths: &[&Path]) -> Result<Self> {
+        let mut together = Self::default();
+        for (path, name) in paths.iter().zip(names(paths)) {
+            together.add(Self::load(path)?, &name);
         }
-        self.take(Rows::read(&path)?);
-        Ok(())
+        Ok(together)
+    }
+
+    fn add(&mut self, other: Self, name: &str) {
+        let prefix = format!("{name}/");
+        let first = self.rows.len();
+        for (offset, (mut row, series)) in other.rows.into_iter().zip(other.series).enumerate() {
+            row.cell_id.insert_str(0, &prefix);
+            row.parent_cell.iter_mut().for_each(|parent| parent.insert_str(0, &prefix));
+            row.extra.insert("folder".into(), name.into());
+            self.by_id.insert(row.cell_id.clone(), first + offset);
+            self.rows.push(row);
+            self.series.push(format!("{series} in {name}"));
+        }
+        self.sources.extend(other.sources.into_iter().map(|source| Source { prefix: prefix.clone(), ..source }));
+        self.notes.extend(other.notes.into_iter().map(|note| format!("{name}: {note}")));
+        self.inputs.extend(other.inputs.into_iter().map(|(file, rows)| (format!("{prefix}{file}"), rows)));
+        let Some(mut plan) = other.plan else { return };
+        for cell in &mut plan.cells {
+            cell.cell_id.insert_str(0, &prefix);
+            cell.parent_cell.iter_mut().for_each(|parent| parent.insert_str(0, &prefix));
+        }
+        match &mut self.plan {
+            None => self.plan = Some(plan),
+            Some(known) => join_plans(known, plan),
+        }
     }
 
     fn take(&mut self, read: Rows) {
@@ -75,51 +115,67 @@ impl Results {
         self.rows = read.rows;
     }
 
-    /// Streams a file of the folder; an absent one has no rows.
-    fn stream<T: DeserializeOwned>(&mut self, name: &str, mut each: impl FnMut(T) -> Result<(), String>) -> Result<()> {
-        let path = self.dir.join(name);
-        if !path.exists() {
-            self.notes.push(format!("{name} is absent: what it would show is left out."));
-            return Ok(());
+    /// Streams a file of each folder; an absent one has no rows.
+    fn stream<T: DeserializeOwned + OfCell>(&mut self, name: &str, mut each: impl FnMut(T)) -> Result<()> {
+        for Source { dir, prefix } in &self.sources {
+            let path = dir.join(name);
+            if !path.exists() {
+                self.notes.push(format!("{prefix}{name} is absent: what it would show is left out."));
+                continue;
+            }
+            let mut count = 0;
+            let notes = read_each(&path, |mut row: T| {
+                count += 1;
+                row.cell_id().insert_str(0, prefix);
+                each(row);
+                Ok(())
+            })?;
+            self.notes.extend(notes);
+            self.inputs.push((format!("{prefix}{name}"), count));
         }
-        let mut count = 0;
-        let notes = read_each(&path, |row| {
-            count += 1;
-            each(row)
-        })?;
-        self.notes.extend(notes);
-        self.inputs.push((name.to_string(), count));
         Ok(())
     }
 
     /// Rows of `curves.csv`, one by one.
-    pub fn each_curve(&mut self, mut each: impl FnMut(CurvePoint)) -> Result<()> {
-        self.stream("curves.csv", |row| accept(&mut each, row))
+    pub fn each_curve(&mut self, each: impl FnMut(CurvePoint)) -> Result<()> {
+        self.stream("curves.csv", each)
     }
 
     /// Rows of `anytime.csv`.
-    pub fn each_anytime(&mut self, mut each: impl FnMut(AnytimePoint)) -> Result<()> {
-        self.stream("anytime.csv", |row| accept(&mut each, row))
+    pub fn each_anytime(&mut self, each: impl FnMut(AnytimePoint)) -> Result<()> {
+        self.stream("anytime.csv", each)
     }
 
     /// Rows of `fdg.csv`.
-    pub fn each_fdg(&mut self, mut each: impl FnMut(FdgPoint)) -> Result<()> {
-        self.stream("fdg.csv", |row| accept(&mut each, row))
+    pub fn each_fdg(&mut self, each: impl FnMut(FdgPoint)) -> Result<()> {
+        self.stream("fdg.csv", each)
     }
 
     /// Rows of `layers.csv`.
-    pub fn each_layer(&mut self, mut each: impl FnMut(LayerPoint)) -> Result<()> {
-        self.stream("layers.csv", |row| accept(&mut each, row))
+    pub fn each_layer(&mut self, each: impl FnMut(LayerPoint)) -> Result<()> {
+        self.stream("layers.csv", each)
     }
 
     /// Rows of `fidelity.csv`.
-    pub fn each_fidelity(&mut self, mut each: impl FnMut(FidelityPoint)) -> Result<()> {
-        self.stream("fidelity.csv", |row| accept(&mut each, row))
+    pub fn each_fidelity(&mut self, each: impl FnMut(FidelityPoint)) -> Result<()> {
+        self.stream("fidelity.csv", each)
     }
 
     /// Rows of `membrane.csv`.
-    pub fn each_membrane(&mut self, mut each: impl FnMut(MembraneBin)) -> Result<()> {
-        self.stream("membrane.csv", |row| accept(&mut each, row))
+    pub fn each_membrane(&mut self, each: impl FnMut(MembraneBin)) -> Result<()> {
+        self.stream("membrane.csv", each)
+    }
+
+    /// A cell's predictions on the test images; `None` if its folder kept none.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn predictions(&self, row: &Record) -> Result<Option<Predictions>> {
+        let of_source = |source: &&Source| row.cell_id.starts_with(&source.prefix);
+        match self.sources.iter().find(of_source) {
+            Some(source) => Predictions::of_cell(&source.dir, &row.cell_id[source.prefix.len()..]),
+            None => Ok(None),
+        }
     }
 
     /// The method that the others are compared with: the plan's, else the first that is not the ANN.
@@ -168,9 +224,52 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-fn accept<T>(each: &mut impl FnMut(T), row: T) -> Result<(), String> {
-    each(row);
-    Ok(())
+/// A row of a long file, which belongs to a cell.
+trait OfCell {
+    fn cell_id(&mut self) -> &mut String;
+}
+
+macro_rules! of_cell {
+    ($($row:ty),*) => {
+        $(impl OfCell for $row {
+            fn cell_id(&mut self) -> &mut String {
+                &mut self.cell_id
+            }
+        })*
+    };
+}
+
+of_cell!(AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin);
+
+/// A short name for each folder: the last part of its path, or the whole path where two end alike.
+fn names(paths: &[&Path]) -> Vec<String> {
+    let last = |path: &Path| folder_of(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let ends: Vec<Option<String>> = paths.iter().map(|path| last(path)).collect();
+    let alone = |end: &Option<String>| ends.iter().filter(|other| *other == end).count() == 1;
+    let name = |(path, end): (&&Path, &Option<String>)| match end {
+        Some(end) if alone(&Some(end.clone())) => end.clone(),
+        _ => path.display().to_string(),
+    };
+    paths.iter().zip(&ends).map(name).collect()
+}
+
+/// Adds another folder's plan: what each says must stand on top of the report, and every planned cell.
+fn join_plans(plan: &mut RunPlan, other: RunPlan) {
+    if plan.suite != other.suite {
+        plan.suite = format!("{} and {}", plan.suite, other.suite);
+    }
+    match (&mut plan.banner, other.banner) {
+        (Some(banner), Some(more)) if *banner != more => *banner = format!("{banner} {more}"),
+        (banner @ None, more) => *banner = more,
+        _ => {}
+    }
+    if plan.command != other.command {
+        plan.command = format!("{}; {}", plan.command, other.command);
+    }
+    let more: Vec<String> =
+        other.deviations.into_iter().filter(|deviation| !plan.deviations.contains(deviation)).collect();
+    plan.deviations.extend(more);
+    plan.cells.extend(other.cells);
 }
 
 fn read_plan(path: &Path) -> Result<Option<RunPlan>> {

@@ -8,6 +8,7 @@ pub(crate) mod comparison;
 pub(crate) mod cost;
 pub(crate) mod deviations;
 pub(crate) mod fidelity;
+pub(crate) mod glance;
 pub(crate) mod loss;
 pub(crate) mod neurons;
 pub(crate) mod published;
@@ -16,7 +17,7 @@ pub(crate) mod temperature;
 
 use anyhow::Result;
 
-use crate::plot::{self, Chart};
+use crate::plot::{self, Chart, Grid};
 use crate::series::Panel;
 
 /// One chapter of the report.
@@ -98,14 +99,21 @@ impl Section {
         self.blocks.push(Block::Text(text.into()));
     }
 
-    /// Figures that are there; none makes no block, and of many all but the first few are folded away.
+    /// Adds figures, if there are any. Of many, all but the first few are folded away.
     pub fn figures(&mut self, mut figures: Vec<Figure>) {
-        let folded = if figures.len() > 12 { figures.split_off(6) } else { Vec::new() };
+        let folded = if figures.len() > 6 { figures.split_off(4) } else { Vec::new() };
         if !figures.is_empty() {
             self.blocks.push(Block::Figures(figures));
         }
         if !folded.is_empty() {
             self.blocks.push(Block::Folded(format!("{} more plots", folded.len()), folded));
+        }
+    }
+
+    /// Adds small multiples, if there are panels to draw.
+    pub fn grid(&mut self, name: &str, caption: impl Into<String>, grid: Grid) {
+        if !grid.facets.is_empty() {
+            self.blocks.push(Block::Figures(vec![Figure::of_grid(name, caption, grid)]));
         }
     }
 
@@ -123,6 +131,19 @@ impl Figure {
         let svg = plot::svg(chart)?;
         let name = format!("{name}-{}", panel.slug);
         Ok(Self { name, caption, svg, dataset: panel.dataset.clone() })
+    }
+
+    /// Draws small multiples. A figure whose panels all belong to one data set follows the page's filter.
+    pub fn of_grid(name: &str, caption: impl Into<String>, grid: Grid) -> Self {
+        let mut datasets = grid.facets.iter().map(|facet| facet.dataset.as_str());
+        let first = datasets.next().unwrap_or_default();
+        let dataset = if datasets.all(|other| other == first) { first.to_string() } else { String::new() };
+        Self { name: name.into(), caption: caption.into(), svg: plot::grid::svg(grid), dataset }
+    }
+
+    /// Whether the figure takes the full width of the page.
+    pub fn is_wide(&self) -> bool {
+        self.svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"wide\"")
     }
 }
 
@@ -179,6 +200,15 @@ impl Cell {
 }
 
 impl Table {
+    /// The name of the file that the page offers for download, from the caption without its remark in parentheses.
+    pub fn file_name(&self) -> String {
+        let caption = self.caption.split(['(', ';']).next().unwrap_or_default();
+        match crate::series::slug(caption) {
+            name if name.is_empty() => "table.csv".into(),
+            name => format!("{name}.csv"),
+        }
+    }
+
     /// Keeps the first [`LONGEST`] rows, and says so: a page must stay light, and the file has them all.
     pub fn capped(mut self, file: &str) -> Self {
         let count = self.rows.len();
@@ -191,7 +221,7 @@ impl Table {
 }
 
 /// Rows of a detailed table at most.
-const LONGEST: usize = 1000;
+const LONGEST: usize = 250;
 
 /// A fraction as percent with two decimals: `97.60`.
 pub(crate) fn percent(fraction: f64) -> String {
@@ -216,6 +246,21 @@ pub(crate) fn duration(seconds: f64) -> String {
         s if s < 6000.0 => format!("{:.1} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
     }
+}
+
+/// Says how many panels of a figure were left out and which file has their numbers; empty if none was.
+pub(crate) fn left_out(count: usize, file: &str) -> String {
+    match count {
+        0 => String::new(),
+        1 => format!(" One more panel is left out; {file} has its numbers."),
+        count => format!(" {count} more panels are left out; {file} has their numbers."),
+    }
+}
+
+/// A panel's data set, and what sets its protocol apart from another one of the same data set.
+pub(crate) fn panel_label(panel: &Panel) -> String {
+    let simulated = if panel.simulated() { " (simulated)" } else { "" };
+    format!("{}{simulated}", panel.name)
 }
 
 /// Anchor of a cell's row.

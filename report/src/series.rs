@@ -15,6 +15,8 @@ pub const ANN: &str = "ann";
 pub struct Panel {
     /// Data set.
     pub dataset: String,
+    /// The data set, and what sets this panel apart from others of that data set; a table's first column.
+    pub name: String,
     /// Split, checksum, size, augmentation …: parts separated by `;`. Unlike ones never meet.
     pub protocol_id: String,
     /// What to call the protocol: its first part, and those in which it differs from another panel's.
@@ -92,6 +94,14 @@ impl Line {
 }
 
 impl Point {
+    /// The rows of the seeds that both have and that were measured in both: the other's first.
+    pub(crate) fn common_rows<'a>(&self, other: &Self, results: &'a Results) -> Vec<(&'a Record, &'a Record)> {
+        let row = |index: &usize| &results.rows[*index];
+        let by_seed: HashMap<u64, &Record> = other.rows.iter().map(row).map(|row| (row.seed, row)).collect();
+        let pairs = self.rows.iter().map(row).filter_map(|own| Some((*by_seed.get(&own.seed)?, own)));
+        pairs.filter(|(other, own)| other.top1_last.is_some() && own.top1_last.is_some()).collect()
+    }
+
     /// Differences of a metric, this − other, over the seeds that both have.
     pub fn differences(&self, other: &Self, results: &Results, metric: impl Fn(&Record) -> Option<f64>) -> Vec<f64> {
         let by_seed: HashMap<u64, &Record> =
@@ -143,6 +153,7 @@ pub fn panels(results: &Results) -> Vec<Panel> {
     let panel = |(key, rows): (PanelKey, Vec<usize>)| Panel {
         dataset: key.0.to_string(),
         protocol_id: key.1.to_string(),
+        name: name_of(&key, &keys),
         protocol: short_protocol(key.1, &protocols) + &data_apart(&key, &keys),
         architecture: key.2.to_string(),
         width: key.3,
@@ -157,6 +168,24 @@ fn panel_name((dataset, _, architecture, width, _): &PanelKey) -> String {
     let width = width.map(|width| format!("w{width}"));
     let parts = [Some(dataset.to_string()), Some(architecture.to_string()).filter(|name| !name.is_empty()), width];
     parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+}
+
+/// `sign-digits`, or `sign-digits · held-out=152` where another panel of this data set has another protocol, other
+/// data or another network.
+fn name_of(key: &PanelKey, all: &[PanelKey]) -> String {
+    let alike: Vec<&PanelKey> = all.iter().filter(|other| other.0 == key.0).collect();
+    let parts = |id: &str| id.split(';').map(str::to_string).collect::<Vec<_>>();
+    let shared = |part: &String| alike.iter().all(|other| parts(other.1).contains(part));
+    let mut apart: Vec<String> = parts(key.1).into_iter().filter(|part| !shared(part)).collect();
+    if apart.is_empty() && alike.iter().any(|other| other.1 != key.1) {
+        // The other protocol has a part more; this one is the plain one.
+        apart.push("plain".into());
+    }
+    apart.extend(Some(data_apart(key, all)).filter(|text| !text.is_empty()).map(|text| text[2..].to_string()));
+    if alike.iter().any(|other| (other.2, other.3) != (key.2, key.3)) {
+        apart.push(network(key.2, key.3));
+    }
+    std::iter::once(key.0.to_string()).chain(apart).collect::<Vec<_>>().join(" · ")
 }
 
 /// `; data 22df8dfaa3a70b57` where another panel of the same protocol has other data.

@@ -246,3 +246,50 @@ fn a_header_without_a_required_column_says_which_and_what_was_found() {
     let error = format!("{:#}", render(dir.path()).unwrap_err());
     assert!(error.contains("rows.csv:8:") && error.contains("give it a column of its own"), "{error}");
 }
+
+#[test]
+fn folders_drawn_together_share_no_mean() {
+    let (a, b, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut synthetic = Synthetic::over(vec![("fake", "fake/a", true)], &["dspike"], &[4, 2], 2);
+    let folders = [a.path().join("mine"), b.path().join("theirs")];
+    for folder in &folders {
+        std::fs::create_dir(folder).unwrap();
+        synthetic.write(folder);
+        synthetic.rows.iter_mut().for_each(|row| row.top1_last = row.top1_last.map(|top1| top1 - 0.1));
+    }
+    let rendered = report::render_together(&[&folders[0], &folders[1]], &out.path().join("both"), None).unwrap();
+    let text = std::fs::read_to_string(rendered.markdown).unwrap();
+    for line in
+        ["dspike · folder mine | 4 | 2 |", "dspike · folder theirs | 4 | 2 |", "dspike · folder theirs | 2 | 2 |"]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("| 4 | 4 |"), "{text}");
+}
+
+#[test]
+fn the_reference_is_the_suites_and_the_bias_is_each_arms_own() {
+    let mut synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["mine", "rectangle"], &[2], 3);
+    let text = markdown(&synthetic);
+    assert!(text.contains("Paired differences to mine") && text.contains("| fake | rectangle | 2 | 3 |"), "{text}");
+    let dir = tempfile::tempdir().unwrap();
+    synthetic.write(dir.path());
+    let page = std::fs::read_to_string(render(dir.path()).unwrap().html).unwrap();
+    let bias = page.split("Selection bias per arm").nth(1).unwrap().split("</table>").next().unwrap();
+    assert_eq!(bias.matches("<tr").count(), 3, "a header and one row per arm: {bias}");
+    synthetic.plan.reference = Some("rectangle".into());
+    assert!(markdown(&synthetic).contains("Paired differences to rectangle"));
+}
+
+#[test]
+fn tables_name_the_protocol_where_rows_differ_in_it() {
+    let mut synthetic = one_arm();
+    synthetic
+        .rows
+        .iter_mut()
+        .filter(|row| row.seed >= 2)
+        .for_each(|row| row.protocol_id = "fake/a;held-out=152".into());
+    let text = markdown(&synthetic);
+    assert!(text.contains("| fake · held-out=152 | dspike | 2 | 2 |"), "{text}");
+    assert!(text.contains("| fake · plain | dspike | 2 | 2 |"), "{text}");
+}

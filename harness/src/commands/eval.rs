@@ -6,15 +6,17 @@ use crate::cell::{self, CellConfig};
 use crate::cli::{Device, EvalArgs, ReproArgs, Selection};
 use crate::data;
 use crate::device;
+use crate::durable;
 use crate::exit::{self, Code};
 use crate::model::network::{Network, Neuron};
 use crate::ops::cuda::Precision;
 use crate::plan;
+use crate::predictions;
 use crate::ranks::Ranks;
 use crate::run::{self, Request, Rows};
 use crate::store::Store;
 use crate::suite::Suite;
-use crate::train::evaluate::{Manner, Sums, evaluate, test_split};
+use crate::train::evaluate::{Depth, Manner, Sums, evaluate, test_split};
 use crate::train::state::{Checkpoints, State};
 use crate::train::trainer::Interrupt;
 use anyhow::{Context, Result};
@@ -32,10 +34,21 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
     let network = Network::new(&config.network, neuron, dataset.input().channels, dataset.classes(), config.seed)?;
     let state = State::load(&Checkpoints::finished(&args.cell), network, None)?;
-    let manner = Manner { time_steps: config.time_steps.unwrap_or(1), batch: config.batch, count_synops: true };
+    if let Some(trained_on) = state.progress.data_hash.filter(|hash| hash != dataset.data_hash()) {
+        tracing::warn!(
+            "{} were trained on data of the hash {trained_on}, but the data that are open now have the hash {}; the \
+             numbers below are of the latter",
+            Checkpoints::finished(&args.cell).display(),
+            dataset.data_hash()
+        );
+    }
+    let manner = Manner { time_steps: config.time_steps.unwrap_or(1), batch: config.batch, depth: Depth::Final };
     let samples = test_split(&dataset);
     let evaluation =
         evaluate(&state.network, &dataset, samples, manner, Sums::default(), &Ranks::alone(), &mut |_| Ok(()))?;
+    if let Some(path) = &args.predictions {
+        durable::write(path, &predictions::to_npy(&evaluation.predictions))?;
+    }
     println!("{}", serde_json::to_string(&evaluation)?);
     Ok(())
 }
@@ -77,11 +90,12 @@ pub fn repro_check(args: &ReproArgs, interrupt: &Interrupt) -> Result<()> {
         let mut named: Vec<(String, Vec<u8>)> =
             tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
         named.sort();
-        results.push((merge::blanked(&result)?, named));
+        let predictions = std::fs::read(store.cell_folder(&args.cell).join(predictions::FILE))?;
+        results.push((merge::blanked(&result)?, named, predictions));
     }
     if results[0] != results[1] {
         return Err(exit::failure(Code::Check, format!("not deterministic: two trainings of {} differ", args.cell)));
     }
-    println!("{}: result and weights are the same, bit for bit", args.cell);
+    println!("{}: result, weights and predictions are the same, bit for bit", args.cell);
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 use crate::cli::MergeArgs;
 use crate::exit;
+use crate::predictions;
 pub use crate::store::blanked;
-use crate::store::{CellResult, Store, same};
+use crate::store::{CellResult, Store, different_data, same};
 use anyhow::{Context, Result};
 use report::record::PlannedCell;
+use std::collections::HashMap;
 use std::fs;
 
 /// Joins the folders into `--out`; a cell that two folders computed differently is a conflict.
@@ -29,6 +31,7 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
             }
         }
     }
+    refuse_different_data(&cells, &sources)?;
     let out = Store::open(&args.out)?;
     let mut joined = 0;
     for cell in &cells {
@@ -61,10 +64,42 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     Ok(())
 }
 
+/// Refuses folders that were computed on different data, before anything is written: for each data set and protocol, all
+/// results of all folders must have one data hash. A result without one (an older file's) fits any.
+fn refuse_different_data(cells: &[PlannedCell], sources: &[Store]) -> Result<()> {
+    let mut known: HashMap<(&str, &str), (CellResult, &Store)> = HashMap::new();
+    for cell in cells {
+        for source in sources {
+            let Some(result) = source.result(&cell.cell_id)?.filter(|result| result.record.data_hash.is_some()) else {
+                continue;
+            };
+            let Some((first, from)) = known.get(&(&*cell.dataset, &*cell.protocol_id)) else {
+                known.insert((&cell.dataset, &cell.protocol_id), (result, source));
+                continue;
+            };
+            if let Some((first_hash, hash)) = different_data(first, &result) {
+                return Err(conflict((from, &first.record.cell_id, first_hash), (source, &cell.cell_id, hash), cell));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sentence about two results of different data: (folder, cell, data hash) of each.
+fn conflict(a: (&Store, &str, &str), b: (&Store, &str, &str), cell: &PlannedCell) -> anyhow::Error {
+    let (first, second) = (a.0.root().display(), b.0.root().display());
+    exit::data(format!(
+        "conflict: {first} and {second} hold results of different data for {} ({}): {} has data_hash {}, {} has data_hash \
+         {}. Nothing was joined; keep the folders apart and compare them with `harness report {first} {second}`, which \
+         treats them as unlike data",
+        cell.dataset, cell.protocol_id, a.1, a.2, b.1, b.2
+    ))
+}
+
 fn copy_files(from: &Store, to: &Store, id: &str) -> Result<()> {
     let (from, to) = (from.cell_folder(id), to.cell_folder(id));
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
-    for name in ["config.toml", "weights.safetensors", "metrics.jsonl", "log"] {
+    for name in ["config.toml", "weights.safetensors", "metrics.jsonl", predictions::FILE, "log"] {
         let path = from.join(name);
         if path.is_file() {
             fs::copy(&path, to.join(name)).with_context(|| format!("copying {}", path.display()))?;

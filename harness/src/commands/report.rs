@@ -8,20 +8,30 @@ use anyhow::Result;
 use report::claims::Outcome as Verdicts;
 use report::published::Published;
 use report::{Outcome, Tolerance};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Renders the report of a result folder.
+/// Renders the report of one result folder, or of several together.
 pub fn report(args: &ReportArgs) -> Result<()> {
     let published = args.published.as_deref();
     check_published(published)?;
-    renew_rows(&args.dir)?;
-    let rendered = report::render_against(&args.dir, published).map_err(|error| match exit::code_of(&error) {
+    args.dirs.iter().try_for_each(|dir| renew_rows(dir))?;
+    let rendered = match (args.dirs.as_slice(), &args.out) {
+        ([dir], None) => report::render_against(dir, published),
+        (dirs, Some(out)) => {
+            report::render_together(&dirs.iter().map(PathBuf::as_path).collect::<Vec<_>>(), out, published)
+        }
+        (_, None) => return Err(exit::usage("a report of several folders needs --out DIR, the folder to write it to")),
+    };
+    let rendered = rendered.map_err(|error| match exit::code_of(&error) {
         Code::Io => error,
         _ => unreadable(error),
     })?;
     println!("{}\nreport  {}", rendered.summary, rendered.html.display());
     if let Some(file) = &args.splice {
-        report::splice(file, &args.dir, published)?;
+        let [dir] = args.dirs.as_slice() else {
+            return Err(exit::usage("--splice takes the plots of one folder; give one"));
+        };
+        report::splice(file, dir, published)?;
         println!("spliced {}", file.display());
     }
     Ok(())

@@ -126,7 +126,7 @@ fn explain(outcome: &run::Outcome, out: &Path) -> String {
     let mut parts = Vec::new();
     for (count, what) in [
         (outcome.failed, "failed or diverged (see the report; --retry tries them again)"),
-        (outcome.missing, "lack their data (harness data list)"),
+        (outcome.missing, "lack their data, or began with other data (harness status DIR says which)"),
         (outcome.busy, "are held by another process or wait for it (run the same command again)"),
     ] {
         if count > 0 {

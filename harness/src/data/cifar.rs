@@ -6,9 +6,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use flate2::bufread::GzDecoder;
+use md5::Md5;
 
+use super::catalog::{self, Member};
+use super::image::Normalise;
 use super::stills::{Pixels, Stills};
-use super::{DataConfig, DatasetName};
+use super::{DataConfig, DatasetName, digest_of};
 use crate::exit::data;
 
 const SIZE: usize = 32;
@@ -90,8 +93,9 @@ impl Format {
         Ok(())
     }
 
-    /// Reads the folder, or the official `.tar.gz` of it.
-    fn read(&self, path: &Path) -> Result<(Pixels, Pixels)> {
+    /// Reads the folder, or the official `.tar.gz` of it; also whether every file is one of `official`, to the byte.
+    fn read(&self, path: &Path, official: &[Member]) -> Result<((Pixels, Pixels), bool)> {
+        let mut verified = true;
         let mut archive = if path.is_file() { Some(self.unpack(path)?) } else { None };
         let mut read = |names: &[&str]| -> Result<Pixels> {
             let mut pixels = Pixels::default();
@@ -104,11 +108,15 @@ impl Format {
                     None => std::fs::read(&file)
                         .map_err(|error| data(format!("{} cannot be read: {error}; fetch it again", file.display())))?,
                 };
-                self.parse(&file.display().to_string(), &bytes, &mut pixels)?;
+                let parse = || self.parse(&file.display().to_string(), &bytes, &mut pixels);
+                let (parsed, is_official) = rayon::join(parse, || is_official(name, &bytes, official));
+                parsed?;
+                verified &= is_official;
             }
             Ok(pixels)
         };
-        Ok((read(self.train)?, read(&[self.test])?))
+        let pixels = (read(self.train)?, read(&[self.test])?);
+        Ok((pixels, verified))
     }
 
     /// The batch files of an archive, in memory.
@@ -132,9 +140,62 @@ impl Format {
     }
 }
 
+/// Whether the file `name` with this content is among the official files. A file of another length needs no MD5.
+fn is_official(name: &str, bytes: &[u8], official: &[Member]) -> bool {
+    official.iter().any(|member| {
+        member.file == name
+            && member.bytes == bytes.len() as u64
+            && digest_of::<Md5>(bytes).is_ok_and(|md5| md5 == member.md5)
+    })
+}
+
 /// Opens the folder or archive at `path`.
 pub(super) fn open(config: &DataConfig, path: &Path) -> Result<Stills> {
     let format = Format::of(config.dataset);
-    let (train, test) = format.read(path)?;
-    Ok(Stills::new(config, train, test, format.mean, format.std))
+    let official = catalog::official(config.dataset).map_or(&[][..], |entry| &entry.members);
+    let (pixels, verified) = format.read(path, official)?;
+    Ok(Stills::new(config, pixels, Normalise::new(format.mean, format.std), verified))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The entry of an official file with this content.
+    fn member(file: &str, content: &[u8]) -> Member {
+        Member { file: file.into(), bytes: content.len() as u64, md5: digest_of::<Md5>(content).unwrap() }
+    }
+
+    #[test]
+    fn files_are_verified_if_each_has_the_official_length_and_md5() {
+        let dir = tempfile::tempdir().unwrap();
+        let [train, test]: [Vec<u8>; 2] = [3, 1].map(|n| vec![n; CIFAR100.record_bytes() * usize::from(n)]);
+        let official = [member("train.bin", &train), member("test.bin", &test)];
+        let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+        let verified = || CIFAR100.read(dir.path(), &official).unwrap().1;
+        put("train.bin", &train);
+        put("test.bin", &test);
+        assert!(verified());
+        let mut flipped = train.clone();
+        flipped[5000] ^= 1;
+        put("train.bin", &flipped);
+        assert!(!verified());
+        put("train.bin", &train[..2 * CIFAR100.record_bytes()]); // fewer, but whole records
+        assert!(!verified());
+        put("train.bin", &test); // an official file under another one's name
+        assert!(!verified());
+        put("train.bin", &train);
+        put("test.bin", &flipped);
+        assert!(!verified());
+
+        put("test.bin", &test);
+        let packed = tempfile::tempdir().unwrap();
+        let archive = packed.path().join("cifar-100-binary.tar.gz");
+        let file = std::fs::File::create(&archive).unwrap();
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(file, flate2::Compression::fast()));
+        tar.append_dir_all("cifar-100-binary", dir.path()).unwrap();
+        tar.into_inner().unwrap().finish().unwrap();
+        assert!(CIFAR100.read(&archive, &official).unwrap().1);
+        assert!(!CIFAR100.read(&archive, &official[1..]).unwrap().1);
+    }
 }

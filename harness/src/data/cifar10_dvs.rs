@@ -7,9 +7,9 @@ use anyhow::Result;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use super::SplitRule;
 use super::aedat::{self, Event};
 use super::frame_store::Recordings;
+use super::{DatasetName, SplitRule, fetch, hex};
 use crate::exit::data;
 use crate::rng::{Purpose, Stream};
 
@@ -26,6 +26,8 @@ struct File {
     number: usize,
     /// Size in bytes and time of change: what a cache notices a replaced file by.
     stamp: (u64, u128),
+    /// The SHA-256 it had when `data fetch` unpacked it from the official archive; `None` where that is not known.
+    official: Option<String>,
 }
 
 /// All recordings of a folder, by class, then by number.
@@ -52,7 +54,7 @@ impl Listing {
                     let metadata = entry.metadata().map_err(|error| cannot(&error))?;
                     let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                     let stamp = (metadata.len(), changed.unwrap_or_default().as_nanos());
-                    files.push(File { path: entry.into_path(), label: label as u8, number, stamp });
+                    files.push(File { path: entry.into_path(), label: label as u8, number, stamp, official: None });
                 }
             }
             if files.len() == from {
@@ -60,6 +62,13 @@ impl Listing {
                 return Err(data(format!("{shown} holds no recordings; expected cifar10_{class}_0.aedat and so on")));
             }
             files[from..].sort_by_key(|file| file.number);
+        }
+        // Recordings that were added or taken away move the split: then nothing here is the official set.
+        let sums = fetch::official_sums(DatasetName::Cifar10Dvs, folder);
+        if sums.keys().filter(|path| path.extension().is_some_and(|extension| extension == "aedat")).count()
+            == files.len()
+        {
+            files.iter_mut().for_each(|file| file.official = sums.get(&file.path).cloned());
         }
         Ok(Self { folder: folder.to_path_buf(), files })
     }
@@ -144,7 +153,8 @@ impl Recordings for Listing {
     fn identity(&self) -> String {
         let line = |file: &File| {
             let (size, changed) = file.stamp;
-            format!("{} {} {size} {changed}\n", file.label, file.number)
+            let official = file.official.as_deref().unwrap_or("unverified");
+            format!("{} {} {size} {changed} {official}\n", file.label, file.number)
         };
         self.files.iter().map(line).collect()
     }
@@ -161,6 +171,10 @@ impl Recordings for Listing {
         recording.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok((Sha256::digest(&bytes).into(), recording.events))
     }
+
+    fn is_official(&self, index: usize, sha256: &[u8; 32]) -> bool {
+        self.files[index].official.as_ref().is_some_and(|official| *official == hex(sha256))
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +187,7 @@ mod tests {
             label: (i / per_class) as u8,
             number: i % per_class,
             stamp: (0, 0),
+            official: None,
         });
         Listing { folder: PathBuf::new(), files: files.collect() }
     }

@@ -316,6 +316,9 @@ impl DataConfig {
     }
 
     /// What numbers may be compared with: readable, and known without the data. Unlike ids are never averaged.
+    ///
+    /// Its checksum is the declared one of the official data. A result's row has the id of what was really read, see
+    /// [`super::protocol_as_read`]; cells, `list`, `--dry-run` and `run.json` have this one.
     pub fn protocol_id(&self) -> String {
         let mut parts = vec![format!("{}/{}", self.dataset, self.split), catalog::declared_checksum(self.dataset)];
         if self.dataset.is_simulated() {

@@ -1,5 +1,6 @@
 //! `harness data fetch`: archives from their mirrors, or from a copy, into a data folder.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::DatasetName;
-use super::catalog::{Archive, Entry, layout, locate};
+use super::catalog::{Archive, Entry, layout, locate, official};
 use super::cifar10_dvs::PER_CLASS;
 use super::download::{Downloader, check};
 use super::unpack::unpack;
+use super::verify::sums_in;
 use crate::exit::{data, usage};
 
 /// SHA-256 of every file of an unpacked data set, as `sha256sum` writes them.
@@ -90,9 +92,30 @@ fn marker(archive: &Archive, folder: &Path) -> PathBuf {
     folder.join(&archive.into).join(format!(".{}.unpacked", archive.file))
 }
 
+/// The SHA-256 of every file that `data fetch` unpacked into `place` from the official archives, by path. Nothing where
+/// not all of them were unpacked there: a list that somebody wrote does not say where its files are from.
+pub(super) fn official_sums(dataset: DatasetName, place: &Path) -> BTreeMap<PathBuf, String> {
+    let archives = official(dataset).map_or(&[][..], |entry| &entry.archives);
+    let was_unpacked = |archive: &Archive| {
+        place.parent().is_some_and(|folder| folder.join(&archive.into) == place && is_marked(archive, folder))
+    };
+    if archives.is_empty() || !archives.iter().all(was_unpacked) {
+        return BTreeMap::new();
+    }
+    sums_in(place).unwrap_or_else(|error| {
+        tracing::warn!("{error:#}; without it the files count as unverified");
+        BTreeMap::new()
+    })
+}
+
+/// Whether the archive was unpacked whole into its place in `folder`.
+fn is_marked(archive: &Archive, folder: &Path) -> bool {
+    std::fs::read_to_string(marker(archive, folder)).is_ok_and(|md5| md5.trim() == archive.md5)
+}
+
 /// Where the archive's files are: unpacked whole from this very archive, or laid there by hand, as many as there should be.
 fn unpacked(entry: &Entry, archive: &Archive, folder: &Path) -> Option<PathBuf> {
-    let marked = std::fs::read_to_string(marker(archive, folder)).is_ok_and(|md5| md5.trim() == archive.md5);
+    let marked = is_marked(archive, folder);
     let place = locate(entry.name, folder)?;
     let length = |file: &str| std::fs::metadata(place.join(file)).map_or(0, |metadata| metadata.len());
     let by_hand = match (entry.name, archive.file.strip_suffix(".zip")) {
@@ -146,7 +169,7 @@ fn install(archive: &Archive, path: &Path, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
     let beside = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(folder)?;
     let sums = unpack(path, beside.path())?;
-    let mut lists = std::collections::BTreeMap::<PathBuf, String>::new();
+    let mut lists = BTreeMap::<PathBuf, String>::new();
     for (sum, file) in &sums {
         // One list in each folder of the data set: that is what `data verify` reads.
         let mut parts = file.components();

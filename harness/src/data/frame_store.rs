@@ -14,8 +14,8 @@ use super::{digest_of, hex, short_hash};
 use crate::exit::{Code, data, failure};
 
 /// First line of a cache file; the number is that of its layout and of the rules of framing.
-const MAGIC: &str = "harness-frames-1";
-/// Bytes of the header: magic, key, data hash and payload digest, a line each, padded.
+const MAGIC: &str = "harness-frames-2";
+/// Bytes of the header: magic, key, data hash, whether it is verified, and payload digest, a line each, padded.
 const HEADER: usize = 256;
 /// Recordings framed at a time.
 const CHUNK: usize = 64;
@@ -30,6 +30,17 @@ pub(super) trait Recordings: Sync {
     fn name(&self, index: usize) -> String;
     /// Reads a recording.
     fn read(&self, index: usize) -> Result<([u8; 32], Vec<Event>)>;
+    /// Whether a recording whose bytes have this digest is the official one.
+    fn is_official(&self, index: usize, sha256: &[u8; 32]) -> bool;
+}
+
+/// What the recordings are, known once all of them were read.
+#[derive(Clone)]
+pub(super) struct Content {
+    /// The hash of the bytes of all recordings, whatever frames are made of them.
+    pub data_hash: String,
+    /// Whether every recording is the official one.
+    pub verified: bool,
 }
 
 /// Where the frames are.
@@ -43,8 +54,8 @@ enum Place {
 pub(super) struct FrameStore {
     place: Place,
     stored_len: usize,
-    /// Of the bytes of all recordings.
-    pub data_hash: String,
+    /// What was read.
+    pub content: Content,
 }
 
 impl FrameStore {
@@ -52,17 +63,17 @@ impl FrameStore {
     pub fn open(framing: Framing, recordings: &impl Recordings, cache_dir: Option<&Path>) -> Result<Self> {
         let Some(cache_dir) = cache_dir else {
             let mut stored = Vec::with_capacity(recordings.len() * framing.stored_len());
-            let data_hash = build(framing, recordings, |frames| {
+            let content = build(framing, recordings, |frames| {
                 stored.extend_from_slice(frames);
                 Ok(())
             })?;
-            return Ok(Self { place: Place::Memory(stored), stored_len: framing.stored_len(), data_hash });
+            return Ok(Self { place: Place::Memory(stored), stored_len: framing.stored_len(), content });
         };
         let key = hex(&Sha256::digest(format!("{MAGIC}\n{framing:?}\n{}", recordings.identity())));
         let path = cache_dir.join(format!("frames-{}.bin", &key[..16]));
         let payload = recordings.len() * framing.stored_len() * 2;
         match open_cache(&path, &key, payload) {
-            Ok(Some(data_hash)) => return Self::from_cache(&path, framing, data_hash),
+            Ok(Some(content)) => return Self::from_cache(&path, framing, content),
             Ok(None) => {}
             Err(why) => tracing::warn!("{}: {why:#}; it is made anew", path.display()),
         }
@@ -78,31 +89,32 @@ impl FrameStore {
         let mut writer = BufWriter::with_capacity(1 << 20, temporary);
         writer.write_all(&[b' '; HEADER]).map_err(unwritable)?;
         let mut digest = Sha256::new();
-        let data_hash = build(framing, recordings, |frames| {
+        let content = build(framing, recordings, |frames| {
             let bytes: Vec<u8> = frames.iter().flat_map(|count| count.to_le_bytes()).collect();
             digest.update(&bytes);
             writer.write_all(&bytes).map_err(unwritable)
         })?;
-        let header = format!("{MAGIC}\n{key}\n{data_hash}\n{}\n", hex(&digest.finalize()));
+        let Content { data_hash, verified } = &content;
+        let header = format!("{MAGIC}\n{key}\n{data_hash}\n{verified}\n{}\n", hex(&digest.finalize()));
         writer.seek(SeekFrom::Start(0)).map_err(unwritable)?;
         writer.write_all(header.as_bytes()).map_err(unwritable)?;
         let temporary = writer.into_inner().map_err(|error| unwritable(error.into_error()))?;
         temporary.as_file().sync_all().map_err(unwritable)?;
         temporary.persist(&path).map_err(|error| unwritable(error.error))?;
-        Self::from_cache(&path, framing, data_hash)
+        Self::from_cache(&path, framing, content)
     }
 
     #[cfg(unix)]
-    fn from_cache(path: &Path, framing: Framing, data_hash: String) -> Result<Self> {
+    fn from_cache(path: &Path, framing: Framing, content: Content) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self { place: Place::File(file), stored_len: framing.stored_len(), data_hash })
+        Ok(Self { place: Place::File(file), stored_len: framing.stored_len(), content })
     }
 
     #[cfg(not(unix))]
-    fn from_cache(path: &Path, framing: Framing, data_hash: String) -> Result<Self> {
+    fn from_cache(path: &Path, framing: Framing, content: Content) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let stored = bytes[HEADER..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
-        Ok(Self { place: Place::Memory(stored), stored_len: framing.stored_len(), data_hash })
+        Ok(Self { place: Place::Memory(stored), stored_len: framing.stored_len(), content })
     }
 
     /// Gives the frames of recording `index` to `with`.
@@ -124,9 +136,9 @@ impl FrameStore {
     }
 }
 
-/// Frames all recordings in order; returns the hash of their bytes.
-fn build(framing: Framing, recordings: &impl Recordings, mut put: impl FnMut(&[u16]) -> Result<()>) -> Result<String> {
-    let mut hasher = Sha256::new();
+/// Frames all recordings in order; returns what they are.
+fn build(framing: Framing, recordings: &impl Recordings, mut put: impl FnMut(&[u16]) -> Result<()>) -> Result<Content> {
+    let (mut hasher, mut verified) = (Sha256::new(), true);
     let indices: Vec<usize> = (0..recordings.len()).collect();
     for chunk in indices.chunks(CHUNK) {
         let framed: Vec<([u8; 32], Vec<u16>)> = chunk
@@ -136,16 +148,17 @@ fn build(framing: Framing, recordings: &impl Recordings, mut put: impl FnMut(&[u
                 Ok((digest, framing.build(&events, &recordings.name(index))?))
             })
             .collect::<Result<_>>()?;
-        for (digest, frames) in framed {
+        for (index, (digest, frames)) in chunk.iter().zip(framed) {
             hasher.update(digest);
+            verified &= recordings.is_official(*index, &digest);
             put(&frames)?;
         }
     }
-    Ok(short_hash(hasher))
+    Ok(Content { data_hash: short_hash(hasher), verified })
 }
 
-/// The data hash of a cache that is there, has this key, and is whole to the last bit; `None` if there is none.
-fn open_cache(path: &Path, key: &str, payload: usize) -> Result<Option<String>> {
+/// The content of a cache that is there, has this key, and is whole to the last bit; `None` if there is none.
+fn open_cache(path: &Path, key: &str, payload: usize) -> Result<Option<Content>> {
     let Ok(file) = File::open(path) else { return Ok(None) };
     let length = file.metadata()?.len();
     anyhow::ensure!(length == (HEADER + payload) as u64, "the cache has {length} bytes, not {}", HEADER + payload);
@@ -154,8 +167,8 @@ fn open_cache(path: &Path, key: &str, payload: usize) -> Result<Option<String>> 
     reader.read_exact(&mut header)?;
     let header = String::from_utf8_lossy(&header);
     let mut lines = header.lines();
-    let [magic, found, data_hash, digest] = std::array::from_fn(|_| lines.next().unwrap_or(""));
+    let [magic, found, data_hash, verified, digest] = std::array::from_fn(|_| lines.next().unwrap_or(""));
     anyhow::ensure!((magic, found) == (MAGIC, key), "the cache is of other recordings");
     anyhow::ensure!(digest_of::<Sha256>(reader)? == digest, "the cache is damaged");
-    Ok(Some(data_hash.to_string()))
+    Ok(Some(Content { data_hash: data_hash.to_string(), verified: verified == "true" }))
 }

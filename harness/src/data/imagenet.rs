@@ -113,6 +113,10 @@ impl Dataset for ImageNet {
         &self.protocol_id
     }
 
+    fn verified(&self) -> bool {
+        false // The official checksums are of the archives; single images have none.
+    }
+
     fn sample(&self, split: Split, index: usize, augment: Option<Draw>, out: &mut [f32]) -> Result<()> {
         let len = self.input().sample_len();
         ensure!(index < self.len(split) && out.len() == len, "sample {index} of {split:?}: no such sample or buffer");

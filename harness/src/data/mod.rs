@@ -105,8 +105,16 @@ pub trait Dataset: Send + Sync {
     /// labels), since its 150 GB are read one image at a time.
     fn data_hash(&self) -> &str;
 
-    /// What numbers may be compared with; see [`DataConfig::protocol_id`].
+    /// The declared protocol, known before anything is read; see [`DataConfig::protocol_id`]. A row has the one of
+    /// [`protocol_as_read`].
     fn protocol_id(&self) -> &str;
+
+    /// Whether everything that was read is, byte for byte, the official data set.
+    ///
+    /// Embedded data are: decoding checks their SHA-256. CIFAR-10 and CIFAR-100 are if every file has the official MD5.
+    /// CIFAR10-DVS is if `data fetch` unpacked all of its archives here (it checks their MD5) and every recording still
+    /// has the SHA-256 that it had then. ImageNet never is: its 150 GB have no checksums of single files.
+    fn verified(&self) -> bool;
 
     /// Writes a normalised sample, `[H, W, C]` for stills and `[T, H, W, C]` for event frames, to `out`
     /// (`input().sample_len()` values). `augment = None` for evaluation.
@@ -143,6 +151,16 @@ pub fn open(
         DatasetName::SignDigitsDvs => Arc::new(events::open_simulated(config, time_steps, cache_dir)?),
         _ => Arc::new(events::open_recorded(config, time_steps, &folder()?, cache_dir)?),
     })
+}
+
+/// The protocol id of what was really read, for a result's row: `declared` where the content is verified to be the
+/// official one; otherwise `unverified:train=N,test=M`, the numbers of samples, takes the place of its checksum.
+pub fn protocol_as_read(declared: &str, name: DatasetName, dataset: &dyn Dataset) -> String {
+    if dataset.verified() {
+        return declared.to_string();
+    }
+    let (train, test) = (dataset.len(Split::Train), dataset.len(Split::Test));
+    declared.replacen(&catalog::declared_checksum(name), &format!("unverified:train={train},test={test}"), 1)
 }
 
 fn locate_or_explain(dataset: DatasetName, data_dir: Option<&Path>) -> Result<PathBuf> {

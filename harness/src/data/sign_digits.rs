@@ -4,6 +4,7 @@ use anyhow::Result;
 use image::ImageFormat;
 use sha2::{Digest, Sha256};
 
+use super::image::Normalise;
 use super::stills::{Pixels, Stills};
 use super::{DataConfig, hex};
 use crate::exit::data;
@@ -82,8 +83,8 @@ pub(super) fn decode() -> Result<(Pixels, Pixels)> {
 }
 
 pub(super) fn open(config: &DataConfig) -> Result<Stills> {
-    let (train, test) = decode()?;
-    Ok(Stills::new(config, train, test, MEAN, STD))
+    // Decoding checked the SHA-256 of pixels and labels.
+    Ok(Stills::new(config, decode()?, Normalise::new(MEAN, STD), true))
 }
 
 #[cfg(test)]

@@ -40,10 +40,17 @@ pub(super) struct Stills {
     augment: Vec<Augment>,
     data_hash: String,
     protocol_id: String,
+    verified: bool,
 }
 
 impl Stills {
-    pub(super) fn new(config: &DataConfig, train: Pixels, test: Pixels, mean: [f32; 3], std: [f32; 3]) -> Self {
+    /// `verified`: whether the pixels are those of the official data set (see [`Dataset::verified`]).
+    pub(super) fn new(
+        config: &DataConfig,
+        (train, test): (Pixels, Pixels),
+        normalise: Normalise,
+        verified: bool,
+    ) -> Self {
         let mut hasher = Sha256::new();
         for part in [&train.labels, &train.images, &test.labels, &test.images] {
             hasher.update((part.len() as u64).to_le_bytes());
@@ -54,10 +61,11 @@ impl Stills {
             size: config.size,
             train: train.limited(config.limit),
             test: test.limited(config.limit),
-            normalise: Normalise::new(mean, std),
+            normalise,
             augment: config.augment.clone(),
             data_hash: short_hash(hasher),
             protocol_id: config.protocol_id(),
+            verified,
         }
     }
 
@@ -92,6 +100,10 @@ impl Dataset for Stills {
 
     fn protocol_id(&self) -> &str {
         &self.protocol_id
+    }
+
+    fn verified(&self) -> bool {
+        self.verified
     }
 
     fn sample(&self, split: Split, index: usize, augment: Option<Draw>, out: &mut [f32]) -> Result<()> {

@@ -80,16 +80,25 @@ const ABOVE: usize = 2;
 fn sums(folder: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut sums = BTreeMap::new();
     for folder in folder.ancestors().take(1 + ABOVE) {
-        let path = folder.join(SUMS);
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        for (line, text) in text.lines().enumerate() {
-            let hex = |sum: &str| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let (sum, file) = text.split_once([' ', '\t']).filter(|(sum, _)| hex(sum)).ok_or_else(|| {
-                data(format!("{} line {}: expected a SHA-256 and a path; remove the file", path.display(), line + 1))
-            })?;
-            let file = file.trim_start().trim_start_matches('*').trim_start_matches("./");
-            sums.entry(folder.join(file)).or_insert_with(|| sum.to_ascii_lowercase());
+        for (path, sum) in sums_in(folder)? {
+            sums.entry(path).or_insert(sum);
         }
+    }
+    Ok(sums)
+}
+
+/// The sums that the list of this very folder holds, by path; none without a list.
+pub(super) fn sums_in(folder: &Path) -> Result<BTreeMap<PathBuf, String>> {
+    let mut sums = BTreeMap::new();
+    let path = folder.join(SUMS);
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(sums) };
+    for (line, text) in text.lines().enumerate() {
+        let hex = |sum: &str| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (sum, file) = text.split_once([' ', '\t']).filter(|(sum, _)| hex(sum)).ok_or_else(|| {
+            data(format!("{} line {}: expected a SHA-256 and a path; remove the file", path.display(), line + 1))
+        })?;
+        let file = file.trim_start().trim_start_matches('*').trim_start_matches("./");
+        sums.entry(folder.join(file)).or_insert_with(|| sum.to_ascii_lowercase());
     }
     Ok(sums)
 }

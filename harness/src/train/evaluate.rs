@@ -6,6 +6,7 @@ use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::awake;
 use crate::ops::conv::Packed;
+use crate::predictions::Prediction;
 use crate::ranks::Ranks;
 use crate::train::trainer::input_of;
 use anyhow::Result;
@@ -27,6 +28,9 @@ pub struct Evaluation {
     pub layers: Vec<LayerRate>,
     /// Spikes / (neurons · T · images) over all spiking layers together; `None` for the ANN.
     pub firing_rate: Option<f64>,
+    /// Each sample's class and the network's, in the order of the samples; only of a [`Depth::Final`] evaluation.
+    #[serde(skip)]
+    pub predictions: Vec<Prediction>,
 }
 
 /// One spiking layer's activity.
@@ -49,8 +53,17 @@ pub struct Manner {
     pub time_steps: usize,
     /// Images at once.
     pub batch: usize,
-    /// Count synaptic operations.
-    pub count_synops: bool,
+    /// What is measured besides loss, accuracy and firing rates.
+    pub depth: Depth,
+}
+
+/// What an evaluation measures besides loss, accuracy and firing rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Nothing: a point of the learning curve.
+    Epoch,
+    /// Synaptic operations, and each sample's prediction: a finished cell's result.
+    Final,
 }
 
 /// Evaluates on samples `(split, indices)`, a batch a process in turn. `known`: the sums over the first of them, from a run that was stopped.
@@ -64,15 +77,20 @@ pub fn evaluate(
     ranks: &Ranks,
     pause: &mut dyn FnMut(&Sums) -> Result<()>,
 ) -> Result<Evaluation> {
-    let Manner { time_steps, batch, count_synops } = manner;
-    let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops };
+    let Manner { time_steps, batch, depth } = manner;
+    let is_final = depth == Depth::Final;
+    let pass = Pass { time_steps, statistics: Statistics::Running, keep_tape: false, count_synops: is_final };
     let mut sums = known;
+    if is_final && sums.predictions.len() != sums.samples {
+        sums = Sums::default(); // from a checkpoint of a program that kept no predictions
+    }
     sums.anytime.resize(time_steps, 0);
     let packed = network.shared();
     let left = &indices[sums.samples.min(indices.len())..];
     let mut mine = Batches::new(dataset.clone(), split, ranks.deal(left, batch), batch, None, 1, 0);
     for _ in 0..left.len().div_ceil(batch).div_ceil(ranks.size()) {
-        let found = mine.next().map(|loaded| Sums::of(network, dataset, &loaded?, &pass, &packed)).transpose();
+        let found =
+            mine.next().map(|loaded| Sums::of(network, dataset, &loaded?, &pass, is_final, &packed)).transpose();
         ranks.gather(found)?.into_iter().flatten().for_each(|batch| sums.add(batch));
         pause(&sums)?;
     }
@@ -93,6 +111,8 @@ pub struct Sums {
     top5: usize,
     anytime: Vec<usize>,
     layers: Vec<LayerActivity>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    predictions: Vec<Prediction>,
 }
 
 impl Sums {
@@ -106,12 +126,14 @@ impl Sums {
         dataset: &Arc<dyn Dataset>,
         batch: &Batch,
         pass: &Pass,
+        keep_predictions: bool,
         packed: &[Option<Packed>],
     ) -> Result<Self> {
         let classes = dataset.classes();
         let input: Activation = input_of(batch, dataset.input(), network.device())?;
         let output = awake(network.device(), || network.forward_packed(&input, batch.len, pass, packed))?;
-        let result = readout::cross_entropy(&output.logits, &batch.labels, pass.time_steps, classes)?.score()?;
+        let loss = readout::cross_entropy(&output.logits, &batch.labels, pass.time_steps, classes)?;
+        let result = loss.score()?;
         let logits = output.host_logits()?;
         let right_after = |t| {
             let mean = readout::mean_logits(&logits, t, batch.len, classes);
@@ -125,6 +147,11 @@ impl Sums {
             top5: result.top5,
             anytime: (1..=pass.time_steps).map(right_after).collect(),
             layers: output.activity()?,
+            predictions: if keep_predictions {
+                predictions(&logits, &loss.ranks.to_vec1()?, &batch.labels, pass.time_steps, classes)?
+            } else {
+                Vec::new()
+            },
         })
     }
 
@@ -135,6 +162,7 @@ impl Sums {
         self.top5 += batch.top5;
         self.anytime.iter_mut().zip(&batch.anytime).for_each(|(sum, right)| *sum += right);
         merge(&mut self.layers, batch.layers);
+        self.predictions.extend(batch.predictions);
     }
 
     fn over(self, classes: usize) -> Evaluation {
@@ -146,6 +174,7 @@ impl Sums {
             top5: (classes >= 10).then(|| share(self.top5)),
             anytime: self.anytime.iter().map(|right| share(*right)).collect(),
             firing_rate: firing_rate(&self.layers),
+            predictions: self.predictions,
             layers: self
                 .layers
                 .iter()
@@ -158,6 +187,19 @@ impl Sums {
                 .collect(),
         }
     }
+}
+
+/// The predictions of a batch from its logits of all time steps, and from the ranks of its labels, which top-1 counts.
+fn predictions(
+    logits: &[f32],
+    ranks: &[u32],
+    labels: &[u32],
+    time_steps: usize,
+    classes: usize,
+) -> Result<Vec<Prediction>> {
+    let mean = readout::mean_logits(logits, time_steps, labels.len(), classes);
+    let images = mean.chunks_exact(classes).zip(ranks).zip(labels);
+    images.map(|((logits, rank), label)| Ok(Prediction::of(logits, u16::try_from(*label)?, *rank == 0))).collect()
 }
 
 /// Spikes / (neurons · T · images) over all layers together.

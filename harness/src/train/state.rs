@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Everything of a training besides its weights; the random streams need no state, for they are keyed by these counters.
@@ -60,6 +61,9 @@ pub struct Progress {
     /// The program that computed this; `first+second` where it changed in between.
     #[serde(default)]
     pub git_revision: Option<String>,
+    /// The hash of the data it was trained on ([`crate::data::Dataset::data_hash`]); absent in older files.
+    #[serde(default)]
+    pub data_hash: Option<String>,
 }
 
 impl Progress {
@@ -267,6 +271,17 @@ impl Checkpoints {
         Ok(None)
     }
 
+    /// The checkpoint that was trained on other data than those of `data_hash`, and the hash of its data, if there is one.
+    /// Files that cannot be read, and those of another configuration, are passed over: [`Checkpoints::latest`] does so too.
+    pub fn of_other_data(&self, data_hash: &str) -> Result<Option<(PathBuf, String)>> {
+        let other = |path: PathBuf| {
+            let header = Header::read(&path).ok().filter(|header| header.config_hash == self.config_hash)?;
+            let found = header.data_hash.filter(|found| found != data_hash)?;
+            Some((path, found))
+        };
+        Ok(self.list()?.into_iter().rev().find_map(other))
+    }
+
     /// Oldest first.
     fn list(&self) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(&self.folder).with_context(|| format!("listing {}", self.folder.display()))?;
@@ -281,6 +296,44 @@ impl Checkpoints {
         found.sort();
         Ok(found)
     }
+}
+
+/// What the header of a checkpoint or of weights says, read without the tensors.
+struct Header {
+    config_hash: String,
+    data_hash: Option<String>,
+}
+
+impl Header {
+    /// Trusts the header: whether it fits the tensors is found out when the file is loaded.
+    fn read(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(rename = "__metadata__")]
+            metadata: HashMap<String, String>,
+        }
+        #[derive(Deserialize)]
+        struct Identity {
+            #[serde(default)]
+            data_hash: Option<String>,
+        }
+        let mut file = std::fs::File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        ensure!(length <= LARGEST_HEADER, "its header claims {length} bytes; the file is damaged");
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header)?;
+        let mut metadata = serde_json::from_slice::<Named>(&header)?.metadata;
+        let identity: Identity = serde_json::from_str(metadata.get(PROGRESS_KEY).context("no progress")?)?;
+        Ok(Self { config_hash: metadata.remove(CONFIG_KEY).unwrap_or_default(), data_hash: identity.data_hash })
+    }
+}
+
+/// The hash of the data that the weights at `path` were trained on. `None` where the file is older than these hashes, or
+/// cannot be read: whoever loads it says why.
+pub fn data_hash_of(path: &Path) -> Option<String> {
+    Header::read(path).ok()?.data_hash
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {

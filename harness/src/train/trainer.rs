@@ -8,7 +8,7 @@ mod temperature;
 #[cfg(test)]
 mod tests;
 
-use super::evaluate::{Evaluation, Manner, evaluate, test_split};
+use super::evaluate::{Depth, Evaluation, Manner, evaluate, test_split};
 use super::state::{Checkpoints, Progress, State};
 use crate::cell::Cell;
 use crate::data::{Batch, Batches, Dataset, Draw, InputShape, Split};
@@ -112,6 +112,7 @@ impl Job<'_> {
         let config = &self.cell.config;
         let mut state = self.starting_state()?;
         state.progress.computed_by(Environment::new().git_revision);
+        state.progress.data_hash = Some(self.dataset.data_hash().to_string());
         let mut saver = Saver::new(self);
         while state.progress.epoch < config.stage.epochs {
             let mut started = Instant::now();
@@ -162,7 +163,7 @@ impl Job<'_> {
             let (steps, loss) = (self.steps(&state, per_epoch), point.and_then(|p| p.train_loss).unwrap_or(f64::NAN));
             tick(&Tick { steps, epoch: state.progress.epoch, loss, finished_epoch: point })?;
         }
-        let evaluation = self.evaluate(&mut state, 0, test_split(self.dataset), true, &mut saver);
+        let evaluation = self.evaluate(&mut state, 0, test_split(self.dataset), Depth::Final, &mut saver);
         let Some(evaluation) = unless_stopped(evaluation)? else { return Ok(Ended::Interrupted) };
         state.progress.evaluated.clear();
         Ok(Ended::Finished(Box::new(state), evaluation))
@@ -198,12 +199,12 @@ impl Job<'_> {
         state: &mut State,
         nth: usize,
         samples: (Split, Vec<usize>),
-        count_synops: bool,
+        depth: Depth,
         saver: &mut Saver,
     ) -> Result<Evaluation> {
         let (network, at_once) = (state.network.clone(), self.at_once(state));
         let attempt = |images| {
-            let manner = Manner { time_steps: self.time_steps(), batch: images, count_synops };
+            let manner = Manner { time_steps: self.time_steps(), batch: images, depth };
             let known = state.progress.evaluated.get(nth).cloned().unwrap_or_default();
             evaluate(&network, self.dataset, samples.clone(), manner, known, self.ranks, &mut |sums| {
                 if sums.is_finite() {
@@ -373,11 +374,11 @@ impl Job<'_> {
     /// Evaluates, and begins the next epoch. An error with the state saved where a signal came first.
     fn finish_epoch(&self, state: &mut State, saver: &mut Saver) -> Result<()> {
         let config = &self.cell.config;
-        let test = self.evaluate(state, 0, test_split(self.dataset), false, saver)?;
+        let test = self.evaluate(state, 0, test_split(self.dataset), Depth::Epoch, saver)?;
         let (held_out, training) = self.split_training();
         let samples = training.len() as f64;
         if !held_out.is_empty() {
-            let chosen = self.evaluate(state, 1, (Split::Train, held_out), false, saver)?.top1;
+            let chosen = self.evaluate(state, 1, (Split::Train, held_out), Depth::Epoch, saver)?.top1;
             let best = state.progress.held_out_choice.filter(|(best, _)| *best > chosen);
             state.progress.held_out_choice = best.or(Some((chosen, test.top1)));
         }

@@ -3,7 +3,7 @@
 use crate::{BATCHES, shared};
 use std::path::{Path, PathBuf};
 
-use harness::data::{DataConfig, Split, open};
+use harness::data::{DataConfig, DatasetName, Split, open, protocol_as_read};
 use harness::exit::{Code, code_of};
 
 fn config(dataset: &str) -> DataConfig {
@@ -46,6 +46,12 @@ fn an_archive_reads_as_the_folder_in_it() {
     let from_archive = open(&config("cifar10"), None, Some(packed.path()), None).unwrap();
     assert_eq!(from_archive.len(Split::Train), 10);
     assert_eq!(from_archive.data_hash(), from_folder.data_hash());
+    for data in [&from_archive, &from_folder] {
+        assert!(!data.verified());
+        assert!(data.protocol_id().starts_with("cifar10/official;md5:c32a1d4ab5d03f1284b67883e8d87530;"));
+        let read = protocol_as_read(data.protocol_id(), DatasetName::Cifar10, &**data);
+        assert_eq!(read, "cifar10/official;unverified:train=10,test=2;size=32;augment=none;selection=last");
+    }
 
     let archive = packed.path().join("cifar-10-binary.tar.gz");
     let bytes = std::fs::read(&archive).unwrap();

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use harness::data::aedat::{Event, write};
-use harness::data::{DataConfig, Dataset, Split, open};
+use harness::data::{DataConfig, Dataset, DatasetName, Split, catalog, open, protocol_as_read};
 use harness::exit::{Code, code_of};
+use sha2::{Digest, Sha256};
 
 const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
@@ -89,6 +90,62 @@ fn a_cache_gives_the_same_frames_and_hash_and_is_used_again() {
     }
     let other_parameters = open(&config(128, ""), Some(4), Some(dir.path()), Some(cache.path())).unwrap();
     assert_eq!((other_parameters.input().time_steps, cache_files(cache.path()).len()), (Some(4), 2));
+    assert_eq!(other_parameters.data_hash(), plain.data_hash(), "a hash of the recordings, whatever T is");
+}
+
+/// Notes in `folder` that `data fetch` unpacked its recordings from the official archives.
+fn mark_as_fetched(folder: &Path) {
+    let entries = catalog::parse(include_str!("../../../suites/mirrors.toml")).unwrap();
+    let official = entries.iter().find(|entry| entry.name == DatasetName::Cifar10Dvs).unwrap();
+    for archive in &official.archives {
+        std::fs::write(folder.join(format!(".{}.unpacked", archive.file)), format!("{}\n", archive.md5)).unwrap();
+    }
+    let list = CLASSES.iter().flat_map(|class| (0..3).map(move |n| format!("{class}/cifar10_{class}_{n}.aedat")));
+    let line = |file: String| {
+        let sum: String = Sha256::digest(std::fs::read(folder.join(&file)).unwrap())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{sum}  {file}\n")
+    };
+    std::fs::write(folder.join("SHA256SUMS"), list.map(line).collect::<String>()).unwrap();
+}
+
+#[test]
+fn recordings_are_verified_while_each_is_the_one_that_was_unpacked() {
+    let (dir, cache) = (folder(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join("cifar10-dvs");
+    let verified = || {
+        let cached = open_in(dir.path(), Some(cache.path())).verified();
+        assert_eq!(open_in(dir.path(), Some(cache.path())).verified(), cached, "from the cache");
+        assert_eq!(open_in(dir.path(), None).verified(), cached, "without a cache");
+        cached
+    };
+    assert!(!verified(), "nobody knows where they are from");
+    mark_as_fetched(&folder);
+    assert!(verified());
+    let data = open_in(dir.path(), None);
+    let declared = data.protocol_id();
+    assert_eq!(protocol_as_read(declared, DatasetName::Cifar10Dvs, &*data), declared);
+
+    let marker = folder.join(".ship.zip.unpacked");
+    let whole = std::fs::read(&marker).unwrap();
+    std::fs::remove_file(&marker).unwrap();
+    assert!(!verified(), "a list without its archives");
+    std::fs::write(&marker, whole).unwrap();
+    assert!(verified());
+
+    let file = folder.join("ship/cifar10_ship_1.aedat");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, recording(99, 66)).unwrap();
+    assert!(!verified(), "one was replaced");
+    let data = open_in(dir.path(), None);
+    let read = protocol_as_read(data.protocol_id(), DatasetName::Cifar10Dvs, &*data);
+    assert!(read.starts_with("cifar10-dvs/last100;unverified:train=20,test=10;equal-number;"), "{read}");
+    std::fs::write(&file, whole).unwrap();
+    assert!(verified());
+    std::fs::write(folder.join("ship/cifar10_ship_3.aedat"), recording(99, 66)).unwrap();
+    assert!(!verified(), "one was added, which moves the split");
 }
 
 #[test]

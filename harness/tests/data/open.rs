@@ -4,7 +4,7 @@ use crate::{data_config, shared};
 use std::sync::Arc;
 use std::time::Instant;
 
-use harness::data::{Batches, DataConfig, Dataset, Draw, Split, open};
+use harness::data::{Batches, DataConfig, Dataset, DatasetName, Draw, Split, open, protocol_as_read};
 use harness::exit::{Code, code_of};
 
 fn sign_digits() -> DataConfig {
@@ -106,6 +106,10 @@ fn simulated_recordings_are_labelled_balanced_and_repeat() {
     let again = open(&sign_digits_dvs(20), Some(5), None, None).unwrap();
     assert!(first.protocol_id().contains("simulated"));
     assert_eq!(first.data_hash(), again.data_hash());
+    let other_steps = open(&sign_digits_dvs(20), Some(2), None, None).unwrap();
+    assert_eq!(other_steps.data_hash(), first.data_hash(), "a hash of the recordings, whatever T is");
+    let read = protocol_as_read(first.protocol_id(), DatasetName::SignDigitsDvs, &*first);
+    assert!(first.verified() && read == first.protocol_id(), "embedded data are verified when they are decoded");
     let labels: Vec<usize> = (0..20).map(|i| first.label(Split::Train, i)).collect();
     assert_eq!(labels, (0..10).chain(0..10).collect::<Vec<_>>());
     assert_eq!(sample(&*first, Split::Train, 7, None), sample(&*again, Split::Train, 7, None));

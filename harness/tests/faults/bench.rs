@@ -124,6 +124,7 @@ pub fn essence(results: &Path) -> BTreeMap<String, String> {
         let content = match path.extension().and_then(|extension| extension.to_str()) {
             Some("csv") => blanked_csv(path),
             Some("safetensors") => weights(path),
+            Some("npy") => format!("{:?}", fs::read(path).unwrap()),
             Some("jsonl") => fs::read_to_string(path).unwrap().lines().map(blanked_line).collect(),
             _ if name.ends_with("result.json") => {
                 let result: CellResult = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();

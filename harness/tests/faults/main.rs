@@ -8,6 +8,7 @@ mod identity;
 mod kill;
 mod many;
 mod memory;
+mod other_data;
 mod scale;
 mod slurm;
 mod syscalls;

@@ -7,6 +7,7 @@ use harness::model::readout;
 use harness::ops::activation::{Activation, host};
 use harness::ranks::Ranks;
 use harness::suite::Suite;
+use harness::train::Evaluation;
 use harness::train::audit::audit;
 use harness::train::fdg::{Probe, choose_temperature};
 use harness::train::state::{Checkpoints, State};
@@ -61,9 +62,13 @@ fn job<'a>(cell: &'a Cell, dataset: &'a Arc<dyn Dataset>, folder: &'a Path, inte
 }
 
 fn train(cell: &Cell) -> State {
+    train_and_evaluate(cell).0
+}
+
+fn train_and_evaluate(cell: &Cell) -> (State, Evaluation) {
     let (dataset, folder, interrupt) = (dataset(cell), tempfile::tempdir().unwrap(), Interrupt::default());
     match job(cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(())).unwrap() {
-        Ended::Finished(state, _) => *state,
+        Ended::Finished(state, evaluation) => (*state, evaluation),
         _ => panic!("the training did not finish"),
     }
 }
@@ -189,10 +194,18 @@ fn a_stop_within_an_evaluation_keeps_the_images_that_are_counted() {
         let evaluated = checkpoints.latest(&network).unwrap().unwrap().progress.evaluated;
         assert_eq!(serde_json::to_value(&evaluated[0]).unwrap()["samples"], counted);
     }
-    match job(&cell, &dataset, folder.path(), &Interrupt::default()).run(&mut |_| Ok(())).unwrap() {
-        Ended::Finished(state, _) => assert_eq!(essence(&state), essence(&train(&cell))),
-        _ => panic!("the training did not finish"),
-    }
+    // Stopped after each four images of the last evaluation too: the predictions are those of one that was not stopped.
+    let mut stops = 0;
+    let (state, evaluation) = loop {
+        match job(&cell, &dataset, folder.path(), &interrupt).run(&mut |_| Ok(())).unwrap() {
+            Ended::Finished(state, evaluation) => break (state, evaluation),
+            _ => stops += 1,
+        }
+        assert!(stops < 50, "it does not come to an end");
+    };
+    let (whole, expected) = train_and_evaluate(&cell);
+    assert!(stops >= 5 && evaluation.predictions.len() == 20, "{stops} stops");
+    assert_eq!((essence(&state), evaluation), (essence(&whole), expected));
 }
 
 #[test]

@@ -12,6 +12,11 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::palette::{GRAY, GRID, INK, PAPER};
 use super::{Axis, Chart, Mark, Series, Shape};
 
+/// Height of the lower panel of a broken axis, without the labels of the x axis.
+const BELOW: u32 = 84;
+/// Room between the two panels of a broken axis.
+const GAP: u32 = 12;
+
 /// plotters places everything on whole pixels; drawing at four times the size keeps lines true in print.
 const SCALE: u32 = 4;
 /// Width of every chart, in pixels: one column of a paper, and readable on a phone.
@@ -44,19 +49,10 @@ pub(crate) fn svg(chart: &Chart) -> Result<String> {
         escape(&chart.title)
     );
     out += &layer(size, |root| axes(chart, root))?;
-    for series in &chart.series {
-        let method = escape(&series.method);
-        write!(out, "<g data-method=\"{method}\">")?;
-        if series.joined || !series.bars.is_empty() {
-            let dash = dash(series.style.dash);
-            write!(out, "<g{dash}>{}</g>", layer(size, |root| line(chart, series, root))?)?;
-        }
-        for dashed in [false, true] {
-            if series.points.iter().any(|mark| mark.dashed == dashed && (series.marked || !mark.title.is_empty())) {
-                let pattern = dash(if dashed { "2 2" } else { "" });
-                let (drawn, hovers) = marks(chart, series, dashed, size)?;
-                write!(out, "<g{pattern}>{drawn}</g>{hovers}")?;
-            }
+    for (index, series) in chart.series.iter().enumerate() {
+        write!(out, "<g data-series=\"{index}\" data-method=\"{}\">", escape(&series.method))?;
+        for frame in chart.frames() {
+            write_series(&mut out, chart, &chart.part(series, *frame), *frame, size)?;
         }
         out.push_str("</g>");
     }
@@ -65,15 +61,31 @@ pub(crate) fn svg(chart: &Chart) -> Result<String> {
     Ok(out)
 }
 
+/// The line, the bars and the marks of a series in one panel.
+fn write_series(out: &mut String, chart: &Chart, series: &Series, frame: Frame, size: (u32, u32)) -> Result<()> {
+    if series.joined || !series.bars.is_empty() {
+        let dash = dash(series.style.dash);
+        write!(out, "<g{dash}>{}</g>", layer(size, |root| line(chart, series, frame, root))?)?;
+    }
+    for dashed in [false, true] {
+        if series.points.iter().any(|mark| mark.dashed == dashed && (series.marked || !mark.title.is_empty())) {
+            let pattern = dash(if dashed { "2 2" } else { "" });
+            let (drawn, hovers) = marks(chart, series, dashed, frame, size)?;
+            write!(out, "<g{pattern}>{drawn}</g>{hovers}")?;
+        }
+    }
+    Ok(())
+}
+
 /// A dash pattern in unscaled pixels, as an attribute.
-fn dash(pattern: &str) -> String {
+pub(super) fn dash(pattern: &str) -> String {
     let lengths: Vec<String> =
         pattern.split_whitespace().filter_map(|length| Some(px(length.parse().ok()?).to_string())).collect();
     if lengths.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{}\"", lengths.join(" ")) }
 }
 
 /// Pixels of the finished chart to those that it is drawn in.
-fn px(pixels: i32) -> i32 {
+pub(super) fn px(pixels: i32) -> i32 {
     pixels * SCALE as i32
 }
 
@@ -143,31 +155,89 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
+/// One of the panels of a chart: a broken axis has two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Frame {
+    Whole,
+    Above,
+    Below,
+}
+
 impl Chart {
     fn height(&self) -> u32 {
-        if self.height == 0 { 300 } else { self.height }
+        let whole = if self.height == 0 { 300 } else { self.height };
+        whole + if self.below.is_some() { BELOW + GAP } else { 0 }
+    }
+
+    fn frames(&self) -> &'static [Frame] {
+        if self.below.is_some() { &[Frame::Above, Frame::Below] } else { &[Frame::Whole] }
+    }
+
+    /// The y axis of a panel.
+    fn axis(&self, frame: Frame) -> &Axis {
+        self.below.as_ref().filter(|_| frame == Frame::Below).unwrap_or(&self.y)
+    }
+
+    /// The points of a series that belong to a panel. A line is not joined across the break.
+    fn part(&self, series: &Series, frame: Frame) -> Series {
+        let low = self.y.range.0;
+        let belongs = |mark: &&Mark| match frame {
+            Frame::Whole => true,
+            Frame::Above => mark.y >= low,
+            Frame::Below => mark.y < low,
+        };
+        Series { points: series.points.iter().filter(belongs).cloned().collect(), ..series.clone() }
     }
 
     fn left(&self) -> u32 {
         if self.left == 0 { 58 } else { self.left }
     }
 
-    fn context<'a, 'b>(&self, root: &'a Area<'b>) -> Result<Context<'a, 'b>> {
-        let bottom = root.dim_in_pixel().1 - self.height() * SCALE;
+    fn context<'a, 'b>(&self, root: &'a Area<'b>, frame: Frame) -> Result<Context<'a, 'b>> {
+        let legend = root.dim_in_pixel().1 - self.height() * SCALE;
+        // The upper panel has no labels below it: they stand below the lower one.
+        let (top, bottom, labels) = match frame {
+            Frame::Whole => (TOP, 0, BOTTOM),
+            Frame::Above => (TOP, BOTTOM + BELOW + GAP, 0),
+            Frame::Below => (self.height() - BOTTOM - BELOW, 0, BOTTOM),
+        };
+        let bottom = legend + bottom * SCALE;
         ChartBuilder::on(root)
-            .margin_top(TOP * SCALE)
+            .margin_top(top * SCALE)
             .margin_left(5 * SCALE)
             .margin_right(RIGHT * SCALE)
             .margin_bottom(bottom)
             .set_label_area_size(LabelAreaPosition::Left, self.left() * SCALE)
-            .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM * SCALE)
-            .build_cartesian_2d(self.x.clone(), self.y.clone())
+            .set_label_area_size(LabelAreaPosition::Bottom, labels * SCALE)
+            .build_cartesian_2d(self.x.clone(), self.axis(frame).clone())
             .map_err(failed)
     }
 }
 
 fn axes(chart: &Chart, root: &Area) -> Result<()> {
-    let mut context = chart.context(root)?;
+    for frame in chart.frames() {
+        axes_of(chart, *frame, root)?;
+    }
+    if chart.below.is_some() {
+        break_marks(chart, root)?;
+    }
+    Ok(())
+}
+
+/// Two slanted strokes on the y axis where it is broken.
+fn break_marks(chart: &Chart, root: &Area) -> Result<()> {
+    let (x, y) = chart.context(root, Frame::Above)?.backend_coord(&(chart.x.range.0, chart.y.range.0));
+    for shift in [px(2), px(GAP as i32 - 2)] {
+        let y = y + shift;
+        let path = PathElement::new([(x - px(6), y + px(3)), (x + px(6), y - px(3))], stroke(GRAY, 1));
+        root.draw(&path).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn axes_of(chart: &Chart, frame: Frame, root: &Area) -> Result<()> {
+    let mut context = chart.context(root, frame)?;
+    let x_label = if frame == Frame::Above { "" } else { &chart.x.label };
     context
         .configure_mesh()
         .disable_x_mesh()
@@ -177,12 +247,12 @@ fn axes(chart: &Chart, root: &Area) -> Result<()> {
         .set_all_tick_mark_size(px(4))
         .label_style(("sans-serif", FONT, &INK))
         .axis_desc_style(("sans-serif", FONT, &INK))
-        .x_desc(&chart.x.label)
-        .y_desc(&chart.y.label)
+        .x_desc(x_label)
+        .y_desc(&chart.axis(frame).label)
         .draw()
         .map_err(failed)?;
-    let (low, high) = chart.y.range;
-    for (place, label) in &chart.marks {
+    let (low, high) = chart.axis(frame).range;
+    for (place, label) in chart.marks.iter().filter(|_| frame != Frame::Below) {
         context
             .draw_series(std::iter::once(PathElement::new(vec![(*place, low), (*place, high)], stroke(GRID, 1))))
             .map_err(failed)?;
@@ -197,8 +267,8 @@ fn text(root: &Area, label: &str, at: (i32, i32), side: HPos) -> Result<()> {
     root.draw_text(label, &style, at).map_err(failed)
 }
 
-fn line(chart: &Chart, series: &Series, root: &Area) -> Result<()> {
-    let mut context = chart.context(root)?;
+fn line(chart: &Chart, series: &Series, frame: Frame, root: &Area) -> Result<()> {
+    let mut context = chart.context(root, frame)?;
     let colour = series.style.colour;
     let bars = series
         .bars
@@ -213,14 +283,18 @@ fn line(chart: &Chart, series: &Series, root: &Area) -> Result<()> {
 }
 
 /// The marks whose outline is (or is not) dashed, and invisible discs that show a text on hover.
-fn marks(chart: &Chart, series: &Series, dashed: bool, size: (u32, u32)) -> Result<(String, String)> {
+fn marks(chart: &Chart, series: &Series, dashed: bool, frame: Frame, size: (u32, u32)) -> Result<(String, String)> {
     let mut hovers = String::new();
     let drawn = layer(size, |root| {
-        let context = chart.context(root)?;
+        let context = chart.context(root, frame)?;
         for mark in series.points.iter().filter(|mark| mark.dashed == dashed) {
             let at = context.backend_coord(&(mark.x, mark.y));
             if let Some((low, high)) = mark.spread {
-                let ends = [low, high].map(|end| context.backend_coord(&(mark.x, end)).1);
+                let range = chart.axis(frame).range;
+                let ends = [low, high].map(|end| {
+                    let inside = end.clamp(range.0, range.1);
+                    (context.backend_coord(&(mark.x, inside)).1, end == inside)
+                });
                 error_bar(root, at.0, ends, series)?;
             }
             if series.marked {
@@ -237,10 +311,13 @@ fn marks(chart: &Chart, series: &Series, dashed: bool, size: (u32, u32)) -> Resu
     Ok((drawn, hovers))
 }
 
-fn error_bar(root: &Area, x: i32, [low, high]: [i32; 2], series: &Series) -> Result<()> {
+/// A bar whose ends are capped, unless the bar runs on beyond the axis there.
+fn error_bar(root: &Area, x: i32, ends: [(i32, bool); 2], series: &Series) -> Result<()> {
     let (style, cap) = (stroke(series.style.colour, 1), px(3));
-    for path in [[(x, low), (x, high)], [(x - cap, low), (x + cap, low)], [(x - cap, high), (x + cap, high)]] {
-        root.draw(&PathElement::new(path, style)).map_err(failed)?;
+    let bar = PathElement::new([(x, ends[0].0), (x, ends[1].0)], style);
+    root.draw(&bar).map_err(failed)?;
+    for (y, _) in ends.into_iter().filter(|(_, capped)| *capped) {
+        root.draw(&PathElement::new([(x - cap, y), (x + cap, y)], style)).map_err(failed)?;
     }
     Ok(())
 }
@@ -313,7 +390,14 @@ impl<'a> Legend<'a> {
         for (index, series) in self.series.iter().enumerate() {
             let x = px((14 + index / rows * column) as i32);
             let y = px((chart.height() + 17 + (index % rows) as u32 * LEGEND_ROW) as i32);
-            write!(out, "<g data-method=\"{}\">", escape(&series.method))?;
+            write!(out, "<g class=\"key\" data-series=\"{index}\" data-method=\"{}\">", escape(&series.method))?;
+            let width = px(36 + (CHARACTER * series.label.chars().count() as f64) as i32);
+            let (top, height) = (y - px(10), px(LEGEND_ROW as i32));
+            write!(
+                out,
+                "<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" \
+                 pointer-events=\"all\"/>"
+            )?;
             if series.joined {
                 let line = |root: &Area| {
                     let path = PathElement::new([(x, y), (x + px(30), y)], stroke(series.style.colour, 2));

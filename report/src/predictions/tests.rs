@@ -226,3 +226,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_id_that_is_no_plain_file_name_leads_nowhere() {
+    let dir = Path::new("results");
+    assert_eq!(path_of(dir, "a-s0"), Some(PathBuf::from("results/cells/a-s0/predictions.npy")));
+    for id in ["", ".", "..", "../x", "/etc", "a/b", "a\\b", "a/", "./a", "a\0", &"x".repeat(256)] {
+        assert_eq!(path_of(dir, id), None, "{id:?}");
+    }
+}

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Cell, Column, Figure, Row, Section, Table, cell_anchor, duration, interval, percent, points};
 use crate::model::Model;
-use crate::plot::{Axis, Chart, Mark, Series, Shape, Style, palette};
+use crate::plot::{self, Axis, Break, Chart, Mark, Series, Shape, Style, palette};
 use crate::published::{Certainty, Claim};
 use crate::series::{ANN, Line, Panel, Point};
 use crate::stats;
@@ -13,12 +13,13 @@ use crate::verdict::{meets, time_steps};
 pub(crate) fn section(model: &Model) -> Result<Section> {
     let mut section = Section::new("accuracy", "Accuracy and time steps");
     section.text(
-        "Test accuracy after the last epoch, one network trained for each T. Marks are means over seeds and bars reach \
-         one sample standard deviation to each side; a hollow mark is a single seed, which has no spread. Marks stand \
-         side by side where they share a T.",
+        "Test accuracy after the last epoch, one network trained for each T. Marks are means over seeds and bars are the \
+         95 % t interval of the mean, cut off at 0 and 100 %. A hollow mark is a single seed, which has no interval. Marks \
+         stand side by side where they share a T. The axis is broken at the highest gap between neighbouring means that is \
+         wider than 10 points and than three times the range of the means above it, if two means or more lie above.",
     );
     let figures = model.drawn().map(|panel| {
-        let caption = format!("{}. {}", panel.title(), seeds_of(panel));
+        let caption = format!("{}. {}{}", panel.title(), seeds_of(panel), below_break(panel));
         Figure::of_panel(panel, "accuracy", caption, &chart(model, panel))
     });
     section.figures(figures.collect::<Result<_>>()?);
@@ -42,6 +43,29 @@ fn seeds_of(panel: &Panel) -> String {
     }
 }
 
+/// Where the accuracy axis of a panel breaks, by the means of its spiking arms.
+pub(crate) fn axis_break(panel: &Panel) -> Option<Break> {
+    let lines = panel.lines.iter().filter(|line| line.method != ANN);
+    let means: Vec<f64> = lines.flat_map(|line| &line.points).map(|point| 100.0 * point.top1.mean).collect();
+    plot::split(&means)
+}
+
+/// Percentage points that the lower panel of a broken axis shows at least.
+const MIN_BELOW: f64 = 20.0;
+
+/// The arms that have a mean below the break, as a sentence; empty if the axis is whole.
+pub(crate) fn below_break(panel: &Panel) -> String {
+    let Some(broken) = axis_break(panel) else { return String::new() };
+    let below = |line: &&Line| line.points.iter().any(|point| 100.0 * point.top1.mean < broken.middle());
+    let names: Vec<String> = panel.lines.iter().filter(below).map(Line::label).collect();
+    format!(" Arms below the break: {}.", names.join(", "))
+}
+
+/// The ends of an interval of fractions in percent, within 0 and 100.
+fn clipped((low, high): (f64, f64)) -> (f64, f64) {
+    ((100.0 * low).clamp(0.0, 100.0), (100.0 * high).clamp(0.0, 100.0))
+}
+
 /// Accuracy in percent over T: one line a method, the ANN as a level, the paper's points where the panel is the
 /// paper's experiment.
 pub(crate) fn chart(model: &Model, panel: &Panel) -> Chart {
@@ -63,11 +87,7 @@ pub(crate) fn chart(model: &Model, panel: &Panel) -> Chart {
         series.push(measured(model, panel, line, shift));
     }
     series.extend(published(&model.published.name, &claims));
-    let values = series.iter().flat_map(|series| &series.points).flat_map(|mark| {
-        let (low, high) = mark.spread.unwrap_or((mark.y, mark.y));
-        [low, mark.y, high]
-    });
-    let y = Axis::fit("top-1 accuracy, %", values.collect::<Vec<_>>(), crate::plot::short);
+    let (y, below) = accuracy_axes(&series, axis_break(panel));
     Chart {
         title: format!("Accuracy over time steps, {}", panel.title()),
         alt: format!(
@@ -77,8 +97,45 @@ pub(crate) fn chart(model: &Model, panel: &Panel) -> Chart {
         ),
         x,
         y,
+        below,
         series,
         ..Chart::default()
+    }
+}
+
+/// The y axis, and that of the lower panel if the axis is broken. An interval that reaches into the gap is cut at the
+/// middle of it.
+fn accuracy_axes(series: &[Series], broken: Option<Break>) -> (Axis, Option<Axis>) {
+    let label = "top-1 accuracy, %";
+    let fit = |label: &str, low: f64, high: f64| {
+        let marks = series.iter().flat_map(|series| &series.points).filter(|mark| mark.y >= low && mark.y < high);
+        let ends = |mark: &Mark| {
+            let (first, last) = mark.spread.unwrap_or((mark.y, mark.y));
+            [first.max(low), mark.y, last.min(high)]
+        };
+        Axis::fit(label, marks.flat_map(ends).collect::<Vec<_>>(), plot::short)
+    };
+    match broken {
+        None => (fit(label, f64::NEG_INFINITY, f64::INFINITY), None),
+        Some(broken) => {
+            let middle = broken.middle();
+            let mut above = fit(label, middle, f64::INFINITY);
+            let mut below = fit("", f64::NEG_INFINITY, middle);
+            // A scale much finer than that of the main panel would mislead.
+            if below.range.1 - below.range.0 < MIN_BELOW {
+                let centre = (below.range.0 + below.range.1) / 2.0;
+                below = Axis::fit("", [centre - MIN_BELOW / 2.0, centre + MIN_BELOW / 2.0], plot::short);
+            }
+            above.range.0 = above.range.0.max(middle);
+            below.range.1 = below.range.1.min(middle);
+            above.ticks.retain(|(tick, _)| *tick >= above.range.0);
+            below.ticks.retain(|(tick, _)| *tick <= below.range.1);
+            // The lower panel is narrow: every other tick is enough.
+            if below.ticks.len() > 3 {
+                below.ticks = below.ticks.into_iter().step_by(2).collect();
+            }
+            (above, Some(below))
+        }
     }
 }
 
@@ -86,14 +143,14 @@ fn measured(model: &Model, panel: &Panel, line: &Line, shift: f64) -> Series {
     let simulated = if panel.simulated() { ", simulated" } else { "" };
     let mark = |point: &Point| {
         let (n, mean) = (point.top1.n, percent(point.top1.mean));
-        let spread = point.top1.std.map(|std| (100.0 * (point.top1.mean - std), 100.0 * (point.top1.mean + std)));
-        let deviation = point.top1.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
+        let spread = point.top1.interval.map(clipped);
+        let ends = spread.map_or_else(String::new, |(low, high)| format!(", 95 % interval [{low:.2}, {high:.2}]"));
         Some(Mark {
             x: point.time_steps? as f64 + shift,
             y: 100.0 * point.top1.mean,
             spread,
             hollow: n == 1,
-            title: format!("{}, T = {}: {mean}{deviation} % (n = {n}{simulated})", line.label(), point.time_steps?),
+            title: format!("{}, T = {}: {mean} %{ends} (n = {n}{simulated})", line.label(), point.time_steps?),
             ..Mark::default()
         })
     };
@@ -183,7 +240,7 @@ fn row(model: &Model, panel: &Panel, line: &Line, point: &Point) -> Row {
     let deviation = point.top1.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
     let best = mean(|row| row.top1_best);
     let cells = vec![
-        Cell::text(&panel.dataset).of_panel(panel),
+        Cell::text(&panel.name).of_panel(panel),
         Cell::text(line.label()),
         Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
         Cell::count(point.top1.n).link(&first),

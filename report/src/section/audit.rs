@@ -1,11 +1,9 @@
 //! Surrogate audit: each derivative over the measured membrane histogram of each layer, the share of neurons inside its
 //! window, and an alarm for layers that are dead.
 
-use anyhow::Result;
-
-use super::{Block, Cell, Column, Figure, Row, Section, Table, percent};
+use super::{Cell, Column, Row, Section, Table, panel_label, percent};
 use crate::model::{Layer, Model, Place};
-use crate::plot::{self, Axis, Chart, Mark, Series, Style, palette};
+use crate::plot::{self, Axis, Chart, Facet, Grid, Mark, Series, Style, palette};
 use crate::record::MembraneBin;
 use crate::series::{Line, Panel};
 use crate::verdict::time_steps;
@@ -14,10 +12,12 @@ use crate::verdict::time_steps;
 const DEAD_RATE: f64 = 0.001;
 /// … or below this share of neurons that pass any gradient.
 const DEAD_SHARE: f64 = 0.01;
+/// The maximum number of panels in the figure.
+const MAX_FACETS: usize = 20;
 
-pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
+pub(crate) fn section(model: &Model) -> Option<Section> {
     if model.layers.is_empty() && model.membranes.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut section = Section::new("audit", "Surrogate audit");
     section.text(format!(
@@ -32,16 +32,19 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
         1 => "One layer raises the alarm; it stands first in the table.".to_string(),
         count => format!("{count} layers raise the alarm; they stand first in the table."),
     });
+    let (grid, count, layers) = histograms(model);
+    let caption = format!(
+        "Derivatives over the membrane histograms of the reference's network (else of the first arm measured) at its \
+         largest T, lowest seed; the percentage is the share of neurons inside its window.{}",
+        if count < layers {
+            format!(" {count} of {layers} layers, spread evenly; membrane.csv has all.")
+        } else {
+            String::new()
+        }
+    );
+    section.grid("audit-membranes", caption, grid);
     section.table(table);
-    let mut figures = Vec::new();
-    for (p, panel) in model.drawn().enumerate() {
-        figures.extend(histograms(model, p, panel)?);
-    }
-    if !figures.is_empty() {
-        let caption = format!("Derivatives over the membrane histograms ({} layers)", figures.len());
-        section.blocks.push(Block::Folded(caption, figures));
-    }
-    Ok(Some(section))
+    Some(section)
 }
 
 fn dead(layer: &Layer) -> bool {
@@ -64,7 +67,7 @@ fn table(model: &Model) -> (usize, Table) {
         for layer in model.layers.get(&place).into_iter().flatten() {
             let alarm = dead(layer);
             let cells = vec![
-                Cell::text(&panel.dataset).of_panel(panel),
+                Cell::text(&panel.name).of_panel(panel),
                 Cell::text(line.label()),
                 Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
                 Cell::text(&layer.name),
@@ -81,50 +84,78 @@ fn table(model: &Model) -> (usize, Table) {
     (alarms, Table { caption: "Layers".into(), columns, rows, collapsed: true }.capped("layers.csv"))
 }
 
-/// One chart a layer: the reference's histogram (else the first line's that has one), and every line's derivative.
-fn histograms(model: &Model, p: usize, panel: &Panel) -> Result<Vec<Figure>> {
-    let measured: Vec<(&Line, &[MembraneBin], usize)> = panel
-        .lines
-        .iter()
+/// A line with its membranes at its largest T.
+type Measured<'a> = (&'a Line, &'a [MembraneBin], usize);
+
+/// One panel per layer of one network in each drawn panel; the number of layers drawn, and of those measured.
+fn histograms(model: &Model) -> (Grid, usize, usize) {
+    let of_panel: Vec<(&Panel, Vec<Measured>)> = model
+        .drawn()
         .enumerate()
-        .filter_map(|(l, line)| {
-            let of = |i: usize| -> Option<(&Line, &[MembraneBin], usize)> {
-                let place: Place = (p, l, i);
-                Some((line, model.membranes.get(&place)?.as_slice(), line.points[i].time_steps?))
-            };
-            (0..line.points.len()).rev().find_map(of)
-        })
+        .map(|(p, panel)| (panel, measured(model, p, panel)))
+        .filter(|(_, measured)| !measured.is_empty())
         .collect();
-    let reference = panel.reference().map(Line::label);
-    let Some(&(of, bins, time)) =
-        measured.iter().find(|(line, ..)| Some(line.label()) == reference).or(measured.first())
-    else {
-        return Ok(Vec::new());
-    };
-    let mut figures = Vec::new();
-    for layer in bins.chunk_by(|a, b| a.layer == b.layer) {
-        let name = &layer[0].layer;
-        let total = layer.iter().map(|bin| bin.count).sum::<u64>().max(1) as f64;
-        let inside = layer.iter().filter(|bin| bin.derivative > 0.0).map(|bin| bin.count).sum::<u64>() as f64 / total;
-        let chart = histogram(model, name, layer, total, &measured);
-        let caption = format!(
-            "{}: {name}, membranes of {} at T = {time}; {} % lie inside its window.",
-            panel.title(),
-            of.label(),
-            percent(inside)
-        );
-        figures.push(Figure::of_panel(panel, &format!("audit-{}", crate::series::slug(name)), caption, &chart)?);
+    let room = (MAX_FACETS / of_panel.len().max(1)).max(3);
+    let columns = if of_panel.len() > 2 { room.clamp(3, 6) } else { 5 };
+    let (mut facets, mut layers, mut drawn) = (Vec::new(), 0, 0);
+    for (panel, measured) in &of_panel {
+        let reference = panel.reference().map(Line::label);
+        let of_reference = measured.iter().find(|(line, ..)| Some(line.label()) == reference);
+        let Some(&(line, bins, time)) = of_reference.or(measured.first()) else { continue };
+        let all: Vec<&[MembraneBin]> = bins.chunk_by(|a, b| a.layer == b.layer).collect();
+        layers += all.len();
+        let heading = format!("{}, {}, T = {time}", panel_label(panel), line.label());
+        let chosen = evenly(&all, room);
+        // The first panel says for the whole row whose network this is.
+        let headings = std::iter::once(heading.as_str()).chain(std::iter::repeat(""));
+        drawn += chosen.len();
+        facets.extend(chosen.into_iter().zip(headings).map(|(layer, of)| facet(model, panel, of, layer, measured)));
+        // Each network begins a row.
+        let filled = facets.len().next_multiple_of(columns);
+        facets.resize_with(filled, Facet::default);
     }
-    Ok(figures)
+    let grid = Grid {
+        title: "Membrane histograms and derivatives".into(),
+        alt: format!("Membrane histograms about the threshold in {drawn} layers; membrane.csv has the numbers"),
+        columns,
+        facets,
+        shared_x: true,
+        shared_y: true,
+        height: 110,
+        left: 34,
+    };
+    (grid, drawn, layers)
 }
 
-fn histogram(
-    model: &Model,
-    name: &str,
-    layer: &[MembraneBin],
-    total: f64,
-    measured: &[(&Line, &[MembraneBin], usize)],
-) -> Chart {
+/// The lines of a panel that have membranes, each at its largest T.
+fn measured<'a>(model: &'a Model, p: usize, panel: &'a Panel) -> Vec<Measured<'a>> {
+    let of_line = |(l, line): (usize, &'a Line)| {
+        let of = |i: usize| -> Option<Measured<'a>> {
+            let place: Place = (p, l, i);
+            Some((line, model.membranes.get(&place)?.as_slice(), line.points[i].time_steps?))
+        };
+        (0..line.points.len()).rev().find_map(of)
+    };
+    panel.lines.iter().enumerate().filter_map(of_line).collect()
+}
+
+/// At most `count` of the items, spread evenly, with the first and the last among them.
+fn evenly<T: Copy>(items: &[T], count: usize) -> Vec<T> {
+    match (items.len(), count) {
+        (len, count) if len <= count => items.to_vec(),
+        (len, count) => (0..count).map(|k| items[k * (len - 1) / count.saturating_sub(1).max(1)]).collect(),
+    }
+}
+
+fn facet(model: &Model, panel: &Panel, of: &str, layer: &[MembraneBin], measured: &[Measured]) -> Facet {
+    let name = &layer[0].layer;
+    let total = layer.iter().map(|bin| bin.count).sum::<u64>().max(1) as f64;
+    let inside = layer.iter().filter(|bin| bin.derivative > 0.0).map(|bin| bin.count).sum::<u64>() as f64 / total;
+    let heading = [of.to_string(), format!("{name}, {:.0} %", 100.0 * inside)];
+    Facet { heading, dataset: panel.dataset.clone(), chart: histogram(model, name, layer, total, measured) }
+}
+
+fn histogram(model: &Model, name: &str, layer: &[MembraneBin], total: f64, measured: &[Measured]) -> Chart {
     let density = |bin: &MembraneBin| bin.count as f64 / total / (bin.bin_high - bin.bin_low).max(1e-9);
     let bars = layer.iter().map(|bin| (bin.bin_low, bin.bin_high, density(bin))).collect();
     let style = Style { colour: palette::GRAY, ..Style::default() };

@@ -1,6 +1,6 @@
 //! Cells: those without a result and why, every cell with the command that makes it, and how to make the folder again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Block, Cell, Column, Row, Section, Table, cell_anchor, duration, percent, points};
 use crate::model::Model;
@@ -47,16 +47,8 @@ pub(crate) fn gaps(model: &Model) -> Vec<Gap<'_>> {
 pub(crate) fn gap_section(model: &Model) -> Section {
     let mut section = Section::new("gaps", "Cells without a result");
     let gaps = gaps(model);
-    let doubles = doubles(model);
     if gaps.is_empty() && model.results.plan.is_some() {
         section.text("None: every planned cell was finished.");
-    }
-    if !doubles.is_empty() {
-        section.text(format!(
-            "{} finished cells repeat the method, T, seed and recipe of another and stand in no line: {}.",
-            doubles.len(),
-            doubles.join(", ")
-        ));
     }
     let columns = vec![
         Column::text("state"),
@@ -83,14 +75,6 @@ pub(crate) fn gap_section(model: &Model) -> Section {
     let rows: Vec<Row> = gaps.iter().map(row).collect();
     section.table(Table { caption, columns, collapsed: rows.len() > 60, rows });
     section
-}
-
-/// Finished cells that no line shows.
-fn doubles(model: &Model) -> Vec<&str> {
-    let shown: HashSet<usize> = model.points().flat_map(|(_, _, _, point)| point.rows.iter().copied()).collect();
-    let rows = model.results.rows.iter().enumerate();
-    let hidden = rows.filter(|(index, row)| row.status == Status::Done && !shown.contains(index));
-    hidden.map(|(_, row)| row.cell_id.as_str()).collect()
 }
 
 pub(crate) fn every_section(model: &Model) -> Section {
@@ -130,7 +114,10 @@ fn cell_columns() -> Vec<Column> {
 fn cell_row(model: &Model, row: &Record) -> Row {
     let top1 = Cell::number(row.top1_last, percent);
     let parent = row.parent_cell.as_deref().unwrap_or("");
-    let command = model.command().map_or_else(String::new, |command| cell_command(command, &row.cell_id));
+    let command = model
+        .command()
+        .filter(|_| model.results.sources.len() == 1)
+        .map_or_else(String::new, |command| cell_command(command, &row.cell_id));
     let cells = vec![
         Cell::text(&row.method),
         Cell::number(row.train_time_steps.map(|t| t as f64), |_| time_steps(row.train_time_steps)),

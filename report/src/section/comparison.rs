@@ -1,24 +1,31 @@
 //! Methods against the reference over common seeds, robust means, and what choosing an epoch on the test set brings.
 
-use super::{Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
+use anyhow::Result;
+
+use super::{Block, Cell, Column, Row, Section, Table, cell_anchor, interval, percent, points};
+use crate::image_error::{self, OverImages, interval_cell};
 use crate::model::Model;
+use crate::record::Record;
 use crate::series::{ANN, Line, Panel, Point};
 use crate::stats::{self, Paired};
 use crate::verdict::time_steps;
 
-/// A method held against the reference at one T.
-struct Pair<'a> {
-    panel: &'a Panel,
-    line: &'a Line,
-    point: &'a Point,
-    paired: Paired,
+/// A method compared with the reference at one T.
+pub(crate) struct Pair<'a> {
+    pub panel: &'a Panel,
+    pub line: &'a Line,
+    pub point: &'a Point,
+    pub paired: Paired,
     /// Holm-corrected over the whole table.
-    corrected: Option<f64>,
+    pub corrected: Option<f64>,
+    /// The error of the difference over test images, where the cells kept their predictions.
+    images: Option<OverImages>,
 }
 
-pub(crate) fn section(model: &Model) -> Section {
+pub(crate) fn section(model: &Model) -> Result<Section> {
     let mut section = Section::new("comparison", "Methods against the reference");
-    let (pairs, reference) = (pairs(model), model.results.reference());
+    let (mut pairs, reference) = (pairs(model), model.results.reference());
+    let problems = add_errors_over_images(model, &mut pairs)?;
     if pairs.is_empty() {
         section.text(format!(
             "No method shares a T and a seed with the reference arm {reference}, so nothing is compared."
@@ -32,6 +39,16 @@ pub(crate) fn section(model: &Model) -> Section {
              test.",
         ));
     }
+    if pairs.iter().any(|pair| pair.images.is_some()) {
+        section.text(
+            "Two errors. The 95 % interval and p cover the choice of seeds; the interval over images covers the choice of \
+             the test images, from the predictions that the cells kept. More seeds narrow the first only, a larger test \
+             set the second only. McNemar's test holds for one pair of trained networks.",
+        );
+    }
+    if !problems.is_empty() {
+        section.blocks.push(Block::List(problems));
+    }
     section.table(pair_table(model, &pairs));
     section.table(robust_table(model));
     section.text(
@@ -40,7 +57,7 @@ pub(crate) fn section(model: &Model) -> Section {
          its test accuracy stands beside both.",
     );
     section.table(bias_table(model));
-    section
+    Ok(section)
 }
 
 /// How many differences to the reference are told apart from chance, of how many that were tested.
@@ -49,16 +66,18 @@ pub(crate) fn told_apart(model: &Model) -> (usize, usize) {
     (corrected.iter().filter(|p| **p < 0.05).count(), corrected.len())
 }
 
-fn pairs(model: &Model) -> Vec<Pair<'_>> {
+/// Every arm at every T that shares a seed with the reference, which is one line: other recipes of its method are
+/// compared with it too.
+pub(crate) fn pairs(model: &Model) -> Vec<Pair<'_>> {
     let mut pairs = Vec::new();
     for panel in &model.panels {
         let Some(reference) = panel.reference() else { continue };
-        for line in panel.lines.iter().filter(|line| line.method != panel.reference && line.method != ANN) {
+        for line in panel.lines.iter().filter(|line| !std::ptr::eq(*line, reference) && line.method != ANN) {
             for point in &line.points {
                 let other = reference.at(point.time_steps);
                 let differences = other.map(|other| point.differences(other, &model.results, |row| row.top1_last));
                 if let Some(paired) = differences.and_then(|differences| stats::paired(&differences)) {
-                    pairs.push(Pair { panel, line, point, paired, corrected: None });
+                    pairs.push(Pair { panel, line, point, paired, corrected: None, images: None });
                 }
             }
         }
@@ -71,8 +90,32 @@ fn pairs(model: &Model) -> Vec<Pair<'_>> {
     pairs
 }
 
+/// Reads the predictions of every pair. Returns a sentence per pair whose predictions cannot be used.
+fn add_errors_over_images(model: &Model, pairs: &mut [Pair]) -> Result<Vec<String>> {
+    let results = &model.results;
+    let read = |row: &Record| results.predictions(row);
+    let mut problems = Vec::new();
+    for pair in pairs {
+        let reference = pair.panel.reference().and_then(|line| line.at(pair.point.time_steps));
+        let Some(reference) = reference else { continue };
+        let rows = pair.point.common_rows(reference, results);
+        match image_error::over_images(&rows, [&read, &read])? {
+            Some(Ok(images)) => pair.images = Some(images),
+            Some(Err(problem)) => problems.push(format!(
+                "{}, {}, T = {}: the error over test images is left out: {problem}.",
+                pair.panel.name,
+                pair.line.label(),
+                time_steps(pair.point.time_steps)
+            )),
+            None => {}
+        }
+    }
+    Ok(problems)
+}
+
 fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
-    let columns = vec![
+    let images = pairs.iter().any(|pair| pair.images.is_some());
+    let mut columns = vec![
         Column::text("data set"),
         Column::text("method"),
         Column::number("T"),
@@ -82,24 +125,26 @@ fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
         Column::number("p"),
         Column::number("p, Holm").hint("corrected over all tests of this table"),
         Column::number("effect").hint("d_z with the small-sample correction; needs three pairs"),
-        Column::text("reading"),
     ];
+    columns.extend(images.then(image_error::columns).into_iter().flatten());
+    columns.push(Column::text("reading"));
     let rows = pairs.iter().map(|pair| {
         let paired = &pair.paired;
-        let cells = vec![
-            Cell::text(&pair.panel.dataset).of_panel(pair.panel),
+        let mut cells = vec![
+            Cell::text(&pair.panel.name).of_panel(pair.panel),
             Cell::text(pair.line.label()),
             Cell::number(pair.point.time_steps.map(|t| t as f64), |_| time_steps(pair.point.time_steps)),
             Cell::count(paired.n),
             Cell::number(Some(paired.difference), points)
                 .of_panel(pair.panel)
                 .link(cell_anchor(&model.results.rows[pair.point.rows[0]].cell_id)),
-            Cell::number(paired.interval.map(|(low, _)| low), |_| paired.interval.map(interval).unwrap_or_default()),
+            interval_cell(paired.interval),
             Cell::number(paired.p, p_value),
             Cell::number(pair.corrected, p_value),
             Cell::number(paired.effect, |effect| format!("{effect:+.2}").replace('-', "−")),
-            reading(pair),
         ];
+        cells.extend(images.then(|| image_error::cells(pair.images.as_ref())).into_iter().flatten());
+        cells.push(reading(pair));
         Row::of(&pair.panel.dataset, &pair.line.method, cells)
     });
     let caption = format!("Paired differences to {}", model.results.reference());
@@ -135,7 +180,7 @@ fn robust_table(model: &Model) -> Table {
         let values = point.values(&model.results, |row| row.top1_last);
         let bootstrap = stats::bootstrap_interval(&values);
         let cells = vec![
-            Cell::text(&panel.dataset).of_panel(panel),
+            Cell::text(&panel.name).of_panel(panel),
             Cell::text(line.label()),
             Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
             Cell::count(point.top1.n),
@@ -148,34 +193,36 @@ fn robust_table(model: &Model) -> Table {
     Table { caption: "Robust means (five seeds or more)".into(), columns, rows: rows.collect(), collapsed: true }
 }
 
+/// What choosing an epoch on the test set would add, for each arm: arms are unlike, so no mean runs over them.
 fn bias_table(model: &Model) -> Table {
     let columns = vec![
         Column::text("data set"),
-        Column::text("protocol"),
-        Column::number("cells"),
+        Column::text("method"),
+        Column::number("cells").hint("over all T and seeds of the arm"),
         Column::number("last %"),
         Column::number("best on test %"),
         Column::number("bias").hint("best-on-test minus last, in points"),
         Column::text("held-out choice %").hint("test accuracy of the epoch that held-out training samples choose"),
     ];
-    let row = |panel: &Panel| {
-        let rows = panel.lines.iter().flat_map(|line| &line.points).flat_map(|point| &point.rows);
+    let row = |(panel, line): (&Panel, &Line)| {
+        let rows = line.points.iter().flat_map(|point| &point.rows);
         let rows: Vec<_> = rows.map(|&index| &model.results.rows[index]).collect();
         let held_out = stats::mean(&rows.iter().filter_map(|row| row.top1_held_out).collect::<Vec<_>>());
         let both: Vec<(f64, f64)> = rows.iter().filter_map(|row| row.top1_last.zip(row.top1_best)).collect();
         let last = stats::mean(&both.iter().map(|(last, _)| *last).collect::<Vec<_>>());
         let best = stats::mean(&both.iter().map(|(_, best)| *best).collect::<Vec<_>>());
         let cells = vec![
-            Cell::text(&panel.dataset).of_panel(panel),
-            Cell::text(panel.protocol_id.replace(';', "; ")),
+            Cell::text(&panel.name).of_panel(panel),
+            Cell::text(line.label()),
             Cell::count(both.len()),
             Cell::number(last, percent).of_panel(panel),
             Cell::number(best, percent),
             Cell::number(best.zip(last).map(|(best, last)| best - last), points),
             Cell::text(held_out.map_or("not measured".into(), percent)),
         ];
-        (!both.is_empty()).then(|| Row::of(&panel.dataset, "", cells))
+        (!both.is_empty()).then(|| Row::of(&panel.dataset, &line.method, cells))
     };
-    let rows = model.panels.iter().filter_map(row).collect();
-    Table { caption: "Selection bias, mean over all cells".into(), columns, rows, collapsed: false }
+    let lines = model.panels.iter().flat_map(|panel| panel.lines.iter().map(move |line| (panel, line)));
+    let rows = lines.filter_map(row).collect();
+    Table { caption: "Selection bias per arm, mean over its cells".into(), columns, rows, collapsed: true }
 }

@@ -1,11 +1,10 @@
 //! What accuracy costs: training time, operations, energy, memory; accuracy of one model cut short; the inheritance
 //! chains with their parents' cost counted.
 
-use anyhow::Result;
-
-use super::{Cell, Column, Figure, Row, Section, Table, cell_anchor, duration, percent, points};
+use super::accuracy::axis_break;
+use super::{Cell, Column, Row, Section, Table, cell_anchor, duration, left_out, panel_label, percent, points};
 use crate::model::Model;
-use crate::plot::{self, Axis, Chart, Mark, Series, palette};
+use crate::plot::{self, Axis, Break, Chart, Facet, Grid, Mark, Series, palette};
 use crate::record::Record;
 use crate::series::{ANN, Line, Panel, Point};
 use crate::stats;
@@ -14,8 +13,13 @@ use crate::verdict::time_steps;
 /// A cost: file name, axis label, and its value in a row (the results give the parents).
 type Cost = (&'static str, &'static str, fn(&Model, &Record) -> Option<f64>);
 
+/// The maximum number of panels of the cost figure …
+const MAX_FACETS: usize = 12;
+/// … and of the other two.
+const MAX_SMALL: usize = 6;
+
 const COSTS: [Cost; 4] = [
-    ("seconds", "training seconds, parents included", |model, row| chain(model, row, |row| row.train_seconds)),
+    ("seconds", "training s, with parents", |model, row| chain(model, row, |row| row.train_seconds)),
     ("synops", "synops per image, millions", |_, row| Some(row.synops_ac? / 1e6)),
     ("energy", "energy per image, µJ (45 nm model)", |_, row| Some(row.energy_picojoules? / 1e6)),
     ("memory", "peak memory, MB", |_, row| Some(row.peak_memory_bytes? as f64 / 1e6)),
@@ -34,32 +38,48 @@ fn chain(model: &Model, row: &Record, of: impl Fn(&Record) -> Option<f64>) -> Op
         .map(|(before, own)| before + own)
 }
 
-pub(crate) fn section(model: &Model) -> Result<Section> {
+pub(crate) fn section(model: &Model) -> Section {
     let mut section = Section::new("cost", "Cost to accuracy");
     section.text(
         "Each mark is a method at one T, a mean over seeds. The gray line is the Pareto front: no other mark is both \
          cheaper and at least as accurate. Costs are on a logarithmic axis. Energy is 4.6 pJ a multiply-accumulate and \
          0.9 pJ an accumulate (45 nm), operations only: memory traffic is not in the model.",
     );
-    let mut figures = Vec::new();
+    let (mut facets, mut below) = (Vec::new(), String::new());
     for panel in model.drawn() {
-        for cost in &COSTS {
-            let chart = front_chart(model, panel, cost);
-            if !chart.series.is_empty() {
-                let caption = format!("{}: accuracy against {}.", panel.title(), cost.1);
-                figures.push(Figure::of_panel(panel, &format!("cost-{}", cost.0), caption, &chart)?);
-            }
+        let charts: Vec<Chart> = COSTS.iter().map(|cost| front_chart(model, panel, cost)).collect();
+        // A cost that was not measured leaves a blank place, so that a column shows one cost.
+        if charts.iter().any(|chart| !chart.series.is_empty()) {
+            let heading = [panel_label(panel), String::new()];
+            let facet = |chart| Facet { heading: heading.clone(), dataset: panel.dataset.clone(), chart };
+            facets.extend(charts.into_iter().map(facet));
+        }
+        if axis_break(panel).is_some() {
+            below = " Marks below the break of the accuracy plot are left out here.".into();
         }
     }
-    section.figures(figures);
-    anytime(model, &mut section)?;
-    lineage(model, &mut section)?;
-    Ok(section)
+    let more = facets.len().saturating_sub(MAX_FACETS);
+    facets.truncate(MAX_FACETS);
+    let grid = Grid {
+        title: "Accuracy against cost".into(),
+        alt: format!("Accuracy against cost and the Pareto front in {} panels; rows.csv has the numbers", facets.len()),
+        columns: facets.len().clamp(1, 4),
+        facets,
+        height: 160,
+        left: 34,
+        ..Grid::default()
+    };
+    let caption = format!("Accuracy against what it costs.{below}{}", left_out(more, "rows.csv"));
+    section.grid("cost", caption, grid);
+    anytime(model, &mut section);
+    lineage(model, &mut section);
+    section
 }
 
 fn front_chart(model: &Model, panel: &Panel, cost: &Cost) -> Chart {
     let mut series = Vec::new();
     let mut all: Vec<Mark> = Vec::new();
+    let lowest = axis_break(panel).map_or(f64::NEG_INFINITY, Break::middle);
     for line in panel.lines.iter().filter(|line| line.method != ANN) {
         let mark = |point: &Point| {
             let value =
@@ -69,7 +89,7 @@ fn front_chart(model: &Model, panel: &Panel, cost: &Cost) -> Chart {
             let hollow = point.top1.n == 1;
             Some(Mark { x: value.log10(), y: 100.0 * point.top1.mean, hollow, title, ..Mark::default() })
         };
-        let points: Vec<Mark> = line.points.iter().filter_map(mark).collect();
+        let points: Vec<Mark> = line.points.iter().filter_map(mark).filter(|mark| mark.y >= lowest).collect();
         if !points.is_empty() {
             all.extend(points.iter().cloned());
             let (label, method, style) = (line.label(), line.method.clone(), model.style(&line.method));
@@ -109,8 +129,8 @@ pub(crate) fn front(marks: &[Mark]) -> Vec<Mark> {
     front
 }
 
-fn anytime(model: &Model, section: &mut Section) -> Result<()> {
-    let mut figures = Vec::new();
+fn anytime(model: &Model, section: &mut Section) {
+    let mut facets = Vec::new();
     for (p, panel) in model.drawn().enumerate() {
         let mut series = Vec::new();
         for (l, line) in panel.lines.iter().enumerate() {
@@ -143,21 +163,29 @@ fn anytime(model: &Model, section: &mut Section) -> Result<()> {
             ..Chart::default()
         };
         if !chart.series.is_empty() {
-            let caption = format!("{}: each method's network of the largest T, stopped after t steps.", panel.title());
-            figures.push(Figure::of_panel(panel, "anytime", caption, &chart)?);
+            facets.push(Facet { heading: [panel_label(panel), String::new()], dataset: panel.dataset.clone(), chart });
         }
     }
-    if !figures.is_empty() {
+    if !facets.is_empty() {
         section.text(
             "Anytime accuracy: one network, trained at one T, read out after the first t steps. This is not the accuracy of \
              networks trained at each T, which the first plot shows.",
         );
-        section.figures(figures);
+        let more = left_out(facets.len().saturating_sub(MAX_SMALL), "anytime.csv");
+        let grid = row_of_charts("Anytime accuracy", "anytime.csv", facets);
+        section.grid("anytime", format!("Each method's network of the largest T, stopped after t steps.{more}"), grid);
     }
-    Ok(())
 }
 
-fn lineage(model: &Model, section: &mut Section) -> Result<()> {
+/// Charts that share no axis, three in a row.
+fn row_of_charts(title: &str, file: &str, mut facets: Vec<Facet>) -> Grid {
+    facets.truncate(MAX_SMALL);
+    let alt = format!("{title} in {} panels; {file} has the numbers", facets.len());
+    let columns = facets.len().clamp(1, 3);
+    Grid { title: title.into(), alt, columns, facets, height: 190, left: 34, ..Grid::default() }
+}
+
+fn lineage(model: &Model, section: &mut Section) {
     let with_parents: Vec<&Panel> = model
         .drawn()
         .filter(|panel| {
@@ -166,20 +194,20 @@ fn lineage(model: &Model, section: &mut Section) -> Result<()> {
         })
         .collect();
     if with_parents.is_empty() {
-        return Ok(());
+        return;
     }
     section.text(
         "Lineage of time inheritance. A chain is drawn from its ANN (leftmost) through the first T to each smaller T, \
          placed by all epochs spent so far, its parents' included; dspike-equal-epochs spends as many from random \
          weights, one mark a T.",
     );
-    let figures = with_parents.iter().map(|panel| {
-        let caption = format!("{}: accuracy over epochs spent, parents included.", panel.title());
-        Figure::of_panel(panel, "lineage", caption, &lineage_chart(model, panel))
-    });
-    section.figures(figures.collect::<Result<_>>()?);
+    let facet = |panel: &&Panel| {
+        let chart = lineage_chart(model, panel);
+        Facet { heading: [panel_label(panel), String::new()], dataset: panel.dataset.clone(), chart }
+    };
+    let grid = row_of_charts("Lineage", "the lineage table", with_parents.iter().map(facet).collect());
+    section.grid("lineage", "Accuracy over epochs spent, parents included.", grid);
     section.table(lineage_table(model, &with_parents));
-    Ok(())
 }
 
 fn lineage_chart(model: &Model, panel: &Panel) -> Chart {
@@ -260,7 +288,7 @@ fn lineage_table(model: &Model, panels: &[&Panel]) -> Table {
         let against =
             control.and_then(|other| stats::mean(&point.differences(other, &model.results, |row| row.top1_last)));
         let cells = vec![
-            Cell::text(&panel.dataset).of_panel(panel),
+            Cell::text(&panel.name).of_panel(panel),
             Cell::text(line.label()),
             Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
             match parent {

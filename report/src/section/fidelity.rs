@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
-
-use super::{Cell, Column, Figure, Row, Section, Table, percent};
-use crate::model::{DRAWN_PANELS, Model, Place};
-use crate::plot::{self, Axis, Chart, Mark, Series, Shape, Style, palette};
+use super::{Block, Cell, Column, Figure, Row, Section, Table, left_out, panel_label, percent};
+use crate::model::{Model, Place};
+use crate::plot::{self, Axis, Chart, Facet, Grid, Mark, Series, Shape, Style, palette};
 use crate::record::FidelityPoint;
 use crate::verdict::time_steps;
+
+/// The maximum number of panels in one figure.
+const MAX_FACETS: usize = 12;
 
 /// Rows of one point's lowest seed and one layer.
 type Groups<'a> = BTreeMap<(Place, &'a str), Vec<&'a FidelityPoint>>;
 
-pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
+pub(crate) fn section(model: &Model) -> Option<Section> {
     if model.fidelity.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut section = Section::new("fidelity", "Gradient fidelity");
     section.text(
@@ -28,24 +29,56 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
     for (place, row) in &model.fidelity {
         groups.entry((*place, row.layer.as_str())).or_default().push(row);
     }
-    let mut figures = Vec::new();
-    for (((p, l, i), layer), rows) in groups.iter().take_while(|(((p, ..), _), _)| *p < DRAWN_PANELS) {
-        let (panel, line) = (&model.panels[*p], &model.panels[*p].lines[*l]);
-        let time = time_steps(line.points[*i].time_steps);
-        let name = crate::series::slug(&format!("{}-t{time}-{layer}", line.label()));
-        let of = format!("{}: {}, T = {time}, layer {layer}", panel.title(), line.label());
-        for (kind, chart) in [("parameter", by_parameter(rows)), ("epoch", by_epoch(rows))] {
-            if let Some(mut chart) = chart {
-                chart.title = format!("Gradient fidelity by {kind}, {of}");
-                let note = if kind == "parameter" { "after the last epoch measured" } else { "parameter fixed" };
-                let caption = format!("{of}: cosine over {kind}, {note}.");
-                figures.push(Figure::of_panel(panel, &format!("fidelity-{kind}-{name}"), caption, &chart)?);
-            }
+    section.text(
+        "The figure shows the networks that the reference trained (the first arm, if the reference was not measured). \
+         The table below has every arm after its last epoch, and fidelity.csv every seed and epoch.",
+    );
+    let caption = "Cosine over the surrogate's parameter, after the last epoch measured; lowest seed";
+    let (grid, more) = grid(model, &groups, "Gradient fidelity by parameter", by_parameter);
+    section.grid("fidelity-parameter", format!("{caption}.{}", left_out(more, "fidelity.csv")), grid);
+    let caption = "Cosine over epochs, with the parameter nearest to 1";
+    let (grid, more) = self::grid(model, &groups, "Gradient fidelity by epoch", by_epoch);
+    if !grid.facets.is_empty() {
+        let figure = Figure::of_grid("fidelity-epoch", format!("{caption}.{}", left_out(more, "fidelity.csv")), grid);
+        section.blocks.push(Block::Folded(caption.into(), vec![figure]));
+    }
+    section.table(table(model, &groups));
+    Some(section)
+}
+
+/// One panel per T and layer, of the reference's networks in each drawn panel; and how many did not fit.
+fn grid(model: &Model, groups: &Groups, title: &str, draw: fn(&[&FidelityPoint]) -> Option<Chart>) -> (Grid, usize) {
+    let mut facets = Vec::new();
+    let has_reference = |p: usize| {
+        let is_reference = |l: usize| model.panels[p].lines[l].method == model.panels[p].reference;
+        groups.keys().any(|((panel, line, _), _)| *panel == p && is_reference(*line))
+    };
+    let drawn = 0..model.drawn().count();
+    let any_reference = drawn.clone().any(has_reference);
+    for p in drawn.filter(|p| !any_reference || has_reference(*p)) {
+        let (panel, lines) = (&model.panels[p], &model.panels[p].lines);
+        let measured = |l: usize| groups.keys().any(|((panel, line, _), _)| (*panel, *line) == (p, l));
+        let measured: Vec<usize> = (0..lines.len()).filter(|l| measured(*l)).collect();
+        let reference = measured.iter().find(|l| lines[**l].method == panel.reference);
+        let Some(&chosen) = reference.or(measured.first()) else { continue };
+        let mut of_line: Vec<_> =
+            groups.iter().filter(|(((panel, line, _), _), _)| (*panel, *line) == (p, chosen)).collect();
+        // The largest T first.
+        of_line.sort_by_key(|(((_, _, i), _), _)| std::cmp::Reverse(*i));
+        for (((_, l, i), layer), rows) in of_line {
+            let Some(chart) = draw(rows) else { continue };
+            let time = time_steps(lines[*l].points[*i].time_steps);
+            let heading = [format!("{layer}, T = {time}"), format!("{}, {}", panel_label(panel), lines[*l].label())];
+            facets.push(Facet { heading, dataset: panel.dataset.clone(), chart });
         }
     }
-    section.figures(figures);
-    section.table(table(model, &groups));
-    Ok(Some(section))
+    let more = facets.len().saturating_sub(MAX_FACETS);
+    facets.truncate(MAX_FACETS);
+    // One column per layer, so that a row is one network.
+    let columns = groups.keys().map(|(_, layer)| *layer).collect::<BTreeSet<_>>().len().clamp(1, 4);
+    let title = title.to_string();
+    let alt = format!("{title}: cosines in {} panels; fidelity.csv has the numbers", facets.len());
+    (Grid { title, alt, columns, facets, shared_x: true, shared_y: true, height: 120, left: 34 }, more)
 }
 
 fn last_epoch<'a>(rows: &[&'a FidelityPoint]) -> Vec<&'a FidelityPoint> {
@@ -101,8 +134,15 @@ fn by_epoch(rows: &[&FidelityPoint]) -> Option<Chart> {
         let chosen = of().filter(|row| row.parameter == nearest);
         let mut points: Vec<Mark> = chosen.map(|row| mark(row.epoch as f64, row)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let label = nearest.map_or_else(|| name.to_string(), |value| format!("{name} ({})", plot::short(value)));
-        Series { label, style: style(name), points, joined: true, marked: true, ..Series::default() }
+        Series {
+            label: name.into(),
+            style: style(name),
+            points,
+            joined: true,
+            marked: true,
+            small: true,
+            ..Series::default()
+        }
     });
     let series: Vec<Series> = series.collect();
     let several = series.iter().any(|series| series.points.len() > 1);
@@ -147,7 +187,7 @@ fn table(model: &Model, groups: &Groups) -> Table {
         for row in last_epoch(group) {
             let range = row.cosine_low.zip(row.cosine_high);
             let cells = vec![
-                Cell::text(&panel.dataset).of_panel(panel),
+                Cell::text(&panel.name).of_panel(panel),
                 Cell::text(line.label()),
                 Cell::text(time_steps(line.points[*i].time_steps)),
                 Cell::text(*layer),

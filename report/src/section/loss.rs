@@ -1,46 +1,60 @@
-//! Loss over epochs, one chart a panel and T.
+//! Loss over epochs, one panel per data set, T and kind of loss.
 
-use std::collections::BTreeSet;
-
-use anyhow::Result;
-
-use super::{Figure, Section};
+use super::{Section, left_out, panel_label};
 use crate::model::{Mean, Model, Place};
-use crate::plot::{self, Axis, Chart, Mark, Series};
+use crate::plot::{self, Axis, Chart, Facet, Grid, Mark, Series};
 use crate::series::Panel;
 use crate::verdict::time_steps;
 
 /// Points of a line at most; longer curves are thinned evenly, their last point kept.
-const POINTS: usize = 150;
+const POINTS: usize = 60;
+/// The maximum number of panels in the figure.
+const MAX_FACETS: usize = 16;
 
-pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
+pub(crate) fn section(model: &Model) -> Option<Section> {
     if model.curves.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut section = Section::new("loss", "Loss curves");
     section.text(
         "Mean over seeds, each stage counted from its own first epoch (later stages of a chain start from their \
-         parent's weights). Left training loss, with augmentation; right test loss, without.",
+         parent's weights). The training loss is with augmentation, the test loss without. Drawn are the largest and \
+         the smallest T of each data set, and the ANN.",
     );
-    let mut figures = Vec::new();
+    let (mut facets, mut more) = (Vec::new(), 0);
     for (index, panel) in model.drawn().enumerate() {
-        let times: BTreeSet<_> =
+        let mut times: Vec<Option<usize>> =
             panel.lines.iter().flat_map(|line| &line.points).map(|point| point.time_steps).collect();
-        for time in times.into_iter().rev() {
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        times.dedup();
+        let spiking = times.iter().filter(|time| time.is_some()).count();
+        more += 2 * spiking.saturating_sub(2);
+        let ends = times.iter().enumerate().filter(|(k, time)| *k == 0 || *k + 1 == spiking || time.is_none());
+        for time in ends.map(|(_, time)| *time) {
             for (name, of) in [("train", train as fn(&(Mean, Mean)) -> Option<f64>), ("test", test)] {
                 let chart = chart(model, index, panel, time, name, of);
                 if chart.series.is_empty() {
                     continue;
                 }
-                let stage = time.map_or_else(|| "ann".into(), |time| format!("t{time}"));
-                let title = time.map_or_else(|| "the ANN".into(), |_| format!("T = {}", time_steps(time)));
-                let caption = format!("{}: {name}ing loss, {title}.", panel.title()).replace("testing", "test");
-                figures.push(Figure::of_panel(panel, &format!("loss-{name}-{stage}"), caption, &chart)?);
+                let title = time.map_or_else(|| "ANN".into(), |_| format!("T = {}", time_steps(time)));
+                let kind = if name == "train" { "training" } else { "test" };
+                let heading = [format!("{kind}, {title}"), panel_label(panel)];
+                facets.push(Facet { heading, dataset: panel.dataset.clone(), chart });
             }
         }
     }
-    section.figures(figures);
-    Ok(Some(section))
+    more += facets.len().saturating_sub(MAX_FACETS);
+    facets.truncate(MAX_FACETS);
+    let grid = Grid {
+        title: "Loss over epochs".into(),
+        alt: format!("Training and test loss over epochs in {} panels; curves.csv has the numbers", facets.len()),
+        columns: if facets.len() > 2 { 4 } else { 2 },
+        facets,
+        left: 34,
+        ..Grid::default()
+    };
+    section.grid("loss", format!("Loss over epochs.{}", left_out(more, "curves.csv")), grid);
+    Some(section)
 }
 
 fn train(losses: &(Mean, Mean)) -> Option<f64> {
@@ -82,11 +96,7 @@ fn chart(
     if most - least <= 20 {
         x = Axis::whole("epoch of this stage", least, most);
     }
-    let y = Axis::fit(
-        if name == "train" { "training loss" } else { "test loss" },
-        marks().map(|mark| mark.y).collect::<Vec<_>>(),
-        plot::short,
-    );
+    let y = Axis::fit("loss", marks().map(|mark| mark.y).collect::<Vec<_>>(), plot::short);
     Chart {
         title: format!("{name} loss, {}", panel.title()),
         alt: format!("{} lines of {name} loss over epochs {least} to {most}", series.len()),

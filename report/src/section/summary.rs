@@ -2,11 +2,11 @@
 
 use super::cells::gaps;
 use super::comparison::told_apart;
-use super::percent;
+use super::{interval, percent};
 use crate::model::Model;
 use crate::published::Certainty;
 use crate::record::Status;
-use crate::series::{ANN, Panel};
+use crate::series::{ANN, Line, Panel, Point};
 use crate::verdict::Kind;
 
 /// Sentences: what this folder shows, and what it does not.
@@ -32,47 +32,56 @@ pub(crate) fn summary(model: &Model) -> Summary {
     Summary { shown, not_shown: not_shown(model) }
 }
 
-/// One sentence: the reference's range over T, and who is highest at each T.
+/// The reference's means over T with n and interval, and which arm is highest among those with as many seeds.
 fn of_panel(panel: &Panel) -> Option<String> {
     let simulated = if panel.simulated() { " (simulated)" } else { "" };
     let line = panel.reference().or_else(|| panel.lines.iter().find(|line| line.method != ANN))?;
-    let number = |point: &crate::series::Point| {
-        let deviation = point.top1.std.map_or_else(String::new, |std| format!(" ± {}", percent(std)));
-        let time = point.time_steps?;
-        Some(format!("{}{deviation} % at T = {time} (n = {})", percent(point.top1.mean), point.top1.n))
-    };
+    let number = |point: &Point| Some(format!("{} at T = {}", mean_with_n(point), point.time_steps?));
     let numbers: Vec<String> = line.points.iter().rev().filter_map(number).collect();
-    // Two panels of one data set differ in their protocol.
-    let protocol = panel.protocol.split_once("; ").map_or_else(String::new, |(_, rest)| format!(" with {rest}"));
-    let (dataset, label) = (&panel.dataset, line.label());
-    let mut sentence = format!("On {dataset}{simulated}{protocol}, {label} reached {}.", listed(&numbers));
-    if let Some(best) = highest(panel) {
-        sentence += &best;
-    }
-    Some(sentence)
-}
-
-/// Who has the highest mean at each T, without calling it significant. Means that read the same share the place.
-fn highest(panel: &Panel) -> Option<String> {
+    let (dataset, label) = (&panel.name, line.label());
+    let mut sentence = format!("On {dataset}{simulated}, {label} reached {}.", listed(&numbers));
     let mut times: Vec<usize> =
         panel.lines.iter().flat_map(|line| &line.points).filter_map(|point| point.time_steps).collect();
     times.sort_unstable();
     times.dedup();
-    let at = |time: &usize| {
-        let means = || panel.lines.iter().filter_map(|line| Some((line, line.at(Some(*time))?.top1.mean)));
-        let mean = percent(means().map(|(_, mean)| mean).max_by(f64::total_cmp)?);
-        let first = means().filter(|(_, other)| percent(*other) == mean).map(|(line, _)| line.label());
-        Some((*time, listed(&first.collect::<Vec<_>>()), mean))
+    sentence.extend(times.into_iter().rev().filter_map(|time| highest(panel, time)));
+    Some(sentence)
+}
+
+/// `97.37 % (n = 3, 95 % [96.1, 98.6])`, or `97.37 % (n = 1: no interval)`.
+fn mean_with_n(point: &Point) -> String {
+    let of = match point.top1.interval {
+        Some(range) => format!("n = {}, 95 % {}", point.top1.n, interval(range)),
+        None => format!("n = {}: no interval", point.top1.n),
     };
-    let best: Vec<(usize, String, String)> = times.iter().rev().filter_map(at).collect();
-    let several = panel.lines.iter().filter(|line| line.method != ANN).count() > 1;
-    let (_, first, _) = best.first().filter(|_| several)?;
-    if best.len() > 1 && best.iter().all(|(_, names, _)| names == first) {
-        let has = if panel.lines.iter().any(|line| line.label() == *first) { "has" } else { "have" };
-        return Some(format!(" {first} {has} the highest mean at every T."));
+    format!("{} % ({of})", percent(point.top1.mean))
+}
+
+/// Which arm has the highest mean at a T, among the arms with the most seeds there. Arms with fewer seeds are not
+/// ranked with them, single seeds not at all, and means that read the same share the place.
+fn highest(panel: &Panel, time: usize) -> Option<String> {
+    let spiking = panel.lines.iter().filter(|line| line.method != ANN);
+    let points: Vec<(&Line, &Point)> = spiking.filter_map(|line| Some((line, line.at(Some(time))?))).collect();
+    let n = points.iter().map(|(_, point)| point.top1.n).max()?;
+    let ranked: Vec<&(&Line, &Point)> = points.iter().filter(|(_, point)| point.top1.n == n).collect();
+    if n < 2 || ranked.len() < 2 {
+        return None;
     }
-    let named = |(time, names, mean): &(usize, String, String)| format!("{names} at T = {time} ({mean} %)");
-    Some(format!(" The highest mean belongs to {}.", listed(&best.iter().map(named).collect::<Vec<_>>())))
+    let mean = percent(ranked.iter().map(|(_, point)| point.top1.mean).max_by(f64::total_cmp)?);
+    let first: Vec<_> = ranked.iter().filter(|(_, point)| percent(point.top1.mean) == mean).collect();
+    let names: Vec<String> =
+        first.iter().map(|(line, point)| format!("{} with {}", line.label(), mean_with_n(point))).collect();
+    let left_out = points.len() - ranked.len();
+    let rest = match left_out {
+        0 => String::new(),
+        1 => "; 1 arm with fewer seeds is not ranked".into(),
+        _ => format!("; {left_out} arms with fewer seeds are not ranked"),
+    };
+    Some(format!(
+        " Of the {} arms with n = {n} at T = {time}, the highest mean belongs to {}{rest}.",
+        ranked.len(),
+        listed(&names)
+    ))
 }
 
 fn verdicts(model: &Model) -> Option<String> {

@@ -1,16 +1,14 @@
 //! The temperature's path, and how well each candidate's gradient agreed with the finite-difference gradient.
 
-use anyhow::Result;
-
-use super::{Figure, Section};
-use crate::model::Model;
-use crate::plot::{self, Axis, Chart, Mark, Series, Shape, Style, palette};
+use super::{Section, left_out, panel_label};
+use crate::model::{Model, Place};
+use crate::plot::{self, Axis, Chart, Facet, Grid, Mark, Series, Shape, Style, palette};
 use crate::record::FdgPoint;
 use crate::series::{Line, Panel};
 
-pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
+pub(crate) fn section(model: &Model) -> Option<Section> {
     if model.fdg.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut section = Section::new("temperature", "The temperature's path");
     section.text(
@@ -18,29 +16,49 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
          held against the central finite difference; the highest cosine wins, a tie keeps b. Shown for the lowest \
          seed of each line; epochs are counted along the chain, its parents' included.",
     );
-    let mut figures = Vec::new();
+    let times = times(model);
+    let (mut paths, mut candidates, mut more) = (Vec::new(), Vec::new(), 0);
     for (p, panel) in model.drawn().enumerate() {
         for (l, line) in panel.lines.iter().enumerate() {
             let stages = stages(model, (p, l), line);
             if stages.is_empty() {
                 continue;
             }
-            let label = crate::series::slug(&line.label());
-            let caption = format!("{}: {}, temperature b chosen before each epoch.", panel.title(), line.label());
-            figures.push(Figure::of_panel(
-                panel,
-                &format!("temperature-{label}"),
-                caption,
-                &path(panel, line, &stages),
-            )?);
-            let caption =
-                format!("{}: {}, cosine of every candidate; filled marks were chosen.", panel.title(), line.label());
-            figures.push(Figure::of_panel(panel, &format!("cosine-{label}"), caption, &cosines(panel, line, &stages))?);
+            if paths.len() == MAX_FACETS {
+                more += 1;
+                continue;
+            }
+            let heading = [line.label(), panel_label(panel)];
+            let facet = |chart| Facet { heading: heading.clone(), dataset: panel.dataset.clone(), chart };
+            paths.push(facet(path(panel, line, &stages, &times)));
+            candidates.push(facet(cosines(panel, line, &stages)));
         }
     }
-    section.figures(figures);
-    Ok(Some(section))
+    let more = left_out(more, "fdg.csv");
+    let caption = format!("Temperature b chosen before each epoch.{more}");
+    section.grid("temperature", caption, grid("Temperature over epochs", paths));
+    let caption = format!("Cosine of every candidate; filled marks were chosen.{more}");
+    section.grid("cosine", caption, grid("Cosine of every candidate temperature", candidates));
+    Some(section)
 }
+
+fn grid(title: &str, facets: Vec<Facet>) -> Grid {
+    let alt = format!("{title} in {} panels; fdg.csv has the numbers", facets.len());
+    let columns = facets.len().clamp(1, 3);
+    Grid { title: title.into(), alt, columns, facets, shared_y: true, height: 150, left: 34, ..Grid::default() }
+}
+
+/// Every T of a search, the largest first, so that a T looks the same in all panels.
+fn times(model: &Model) -> Vec<usize> {
+    let of = |(p, l, i): &Place| model.panels[*p].lines[*l].points[*i].time_steps;
+    let mut times: Vec<usize> = model.fdg.keys().filter_map(of).collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.dedup();
+    times
+}
+
+/// The maximum number of panels in one figure.
+const MAX_FACETS: usize = 9;
 
 /// A stage's search: T, epochs trained before it, and its rows.
 type Stage<'a> = (usize, usize, &'a [FdgPoint]);
@@ -68,9 +86,10 @@ fn epochs(stages: &[Stage]) -> Axis {
     Axis::fit("epoch of the chain", epochs.collect::<Vec<_>>(), plot::short)
 }
 
-fn path(panel: &Panel, line: &Line, stages: &[Stage]) -> Chart {
-    let most = (stages.len().max(2) - 1) as f64;
-    let series = |(rank, (time, before, rows)): (usize, &Stage)| {
+fn path(panel: &Panel, line: &Line, stages: &[Stage], times: &[usize]) -> Chart {
+    let most = (times.len().max(2) - 1) as f64;
+    let series = |(time, before, rows): &Stage| {
+        let rank = times.iter().position(|other| other == time).unwrap_or(0);
         let chosen = rows.iter().filter(|row| row.chosen).map(|row| Mark {
             x: (before + row.epoch) as f64,
             y: row.candidate,
@@ -92,7 +111,7 @@ fn path(panel: &Panel, line: &Line, stages: &[Stage]) -> Chart {
             ..Series::default()
         }
     };
-    let series: Vec<Series> = stages.iter().enumerate().map(series).collect();
+    let series: Vec<Series> = stages.iter().map(series).collect();
     let values = series.iter().flat_map(|series| &series.points).map(|mark| mark.y).collect::<Vec<_>>();
     Chart {
         title: format!("Temperature of {} over epochs, {}", line.label(), panel.title()),

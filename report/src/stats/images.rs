@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Formatter};
 
+use serde::Serialize;
+
 use super::proportion::two_sided_normal_quantile;
 use super::{CONFIDENCE, mean, std};
 
@@ -47,7 +49,8 @@ fn standard_error(values: &[f64]) -> Option<f64> {
 }
 
 /// Which source of chance has the larger standard error, and so limits a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Dominant {
     /// More seeds would narrow the comparison most.
     Seeds,

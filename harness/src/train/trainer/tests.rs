@@ -111,6 +111,7 @@ fn any_number_of_processes_trains_the_same_shards_to_the_same_bits() {
     assert_eq!((cell.config.batch, cell.config.micro_batch), (8, Some(2)));
     let (alone, files) = trained(&cell, 1, true);
     assert!(String::from_utf8_lossy(&alone[0].0).contains("FidelityPoint"));
+    assert_eq!(alone[0].1.predictions.len(), 20);
     for processes in [2, 3, 4] {
         let (all, written) = trained(&cell, processes, true);
         assert!(all.iter().all(|one| *one == alone[0]), "{processes} processes");
@@ -181,6 +182,10 @@ fn data_that_one_process_cannot_read_fail_the_cell_everywhere() {
 
         fn protocol_id(&self) -> &str {
             self.0.protocol_id()
+        }
+
+        fn verified(&self) -> bool {
+            self.0.verified()
         }
 
         fn sample(&self, _: Split, index: usize, _: Option<Draw>, _: &mut [f32]) -> Result<()> {
