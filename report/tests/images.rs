@@ -88,7 +88,8 @@ fn predictions_that_cannot_be_used_are_named_and_the_rest_is_compared() {
         fs::write(b.path().join("cells/mine-s1/predictions.npy"), predictions(&[1]).to_npy()).unwrap();
     };
     let absent = |b: &TempDir| fs::remove_file(b.path().join("cells/mine-s1/predictions.npy")).unwrap();
-    let cases: [(&dyn Fn(&TempDir), &str); 3] = [
+    type Change<'a> = &'a dyn Fn(&TempDir);
+    let cases: [(Change, &str); 3] = [
         (&unlike_images, "belong to other test images"),
         (
             &another_run,
