@@ -76,18 +76,23 @@ pub enum Command {
     Merge(MergeArgs),
     /// Holds two result folders (or rows.csv files) against each other, paired where seeds allow; exit 11 where a cell is missing.
     #[command(after_help = "Examples:
-  harness compare results/smoke results/reference/smoke/rows.csv")]
+  harness compare results/smoke results/reference/smoke/rows.csv
+  harness compare a/rows.csv b/rows.csv --json")]
     Compare {
         /// First result folder.
         a: PathBuf,
         /// Second result folder.
         b: PathBuf,
+        /// One line of JSON instead of Markdown; results/README.md explains its fields.
+        #[arg(long)]
+        json: bool,
     },
     /// The gate for CI: a result folder against a baseline rows.csv; exit 10 on a regression, 11 where a cell is missing.
     #[command(after_help = "Examples:
   harness check results/smoke --baseline results/reference/smoke/rows.csv
   harness check results/smoke --baseline b.csv --tolerance top1=0.01
-  harness check results/smoke --baseline b.csv --junit junit.xml")]
+  harness check results/smoke --baseline b.csv --junit junit.xml
+  harness check rows.csv --baseline b.csv --json")]
     Check(CheckArgs),
     /// Holds the published numbers against a result folder (or a rows.csv): which are reproduced, which not, which cannot be
     /// judged here and why. Exit 0 where all that can be judged are reproduced, 10 where one is below or above, 12 where the
@@ -352,6 +357,9 @@ pub struct CheckArgs {
     /// Writes JUnit XML there.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// Prints one line of JSON instead of Markdown; results/README.md explains its fields.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `harness data`.

@@ -56,7 +56,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::List(args) => list::list(args),
         Command::Status(args) => list::status(args),
         Command::Report(args) => commands::report::report(args),
-        Command::Compare { a, b } => commands::report::compare(a, b),
+        Command::Compare { a, b, json } => commands::report::compare(a, b, *json),
         Command::Check(args) => commands::report::check(args),
         Command::Verify(args) => commands::report::verify(args),
         Command::Data { command } => commands::data::data(command),

@@ -1,14 +1,10 @@
 //! What a finished cell predicts on the test split: `predictions.npy`, which NumPy loads as a structured array.
 
+use report::predictions::Predictions;
 use serde::{Deserialize, Serialize};
 
 /// The file's name in a cell's folder.
 pub const FILE: &str = "predictions.npy";
-
-/// The first bytes of every NPY file, and version 1.0 of its format.
-const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
-/// Magic, version and header together are a multiple of this many bytes.
-const ALIGNMENT: usize = 64;
 
 /// The class of a test image, and the class that the network gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,26 +51,11 @@ impl Prediction {
     }
 }
 
-/// The predictions as an NPY file, version 1.0: `label` and `predicted` as little-endian `u16`, `right` as a byte.
+/// The predictions as an NPY file; see [`Predictions::to_npy`].
 pub fn to_npy(predictions: &[Prediction]) -> Vec<u8> {
-    let mut header = format!(
-        "{{'descr': [('label', '<u2'), ('predicted', '<u2'), ('right', '?')], 'fortran_order': False, 'shape': ({},), }}",
-        predictions.len()
-    );
-    let before = MAGIC.len() + size_of::<u16>();
-    let whole = (before + header.len() + 1).next_multiple_of(ALIGNMENT);
-    header.extend(std::iter::repeat_n(' ', whole - before - header.len() - 1));
-    header.push('\n');
-    let mut bytes = Vec::with_capacity(whole + 5 * predictions.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    for prediction in predictions {
-        bytes.extend_from_slice(&prediction.label.to_le_bytes());
-        bytes.extend_from_slice(&prediction.predicted.to_le_bytes());
-        bytes.push(prediction.is_right().into());
-    }
-    bytes
+    let of = |field: fn(&Prediction) -> u16| predictions.iter().map(field).collect();
+    let right = predictions.iter().map(|prediction| prediction.is_right()).collect();
+    Predictions { label: of(|p| p.label), predicted: of(|p| p.predicted), right }.to_npy()
 }
 
 #[cfg(test)]
@@ -83,21 +64,11 @@ mod tests {
     use crate::model::readout::rank;
 
     #[test]
-    fn an_npy_file_is_an_aligned_header_and_five_bytes_for_each_image() {
+    fn what_is_written_is_what_the_report_reads() {
         let predictions = [(3, 3), (0, 999), (258, 1)].map(Prediction::from);
-        let bytes = to_npy(&predictions);
-        assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
-        let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        assert_eq!((10 + length) % 64, 0);
-        let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-        assert_eq!(
-            header.trim_end_matches([' ', '\n']),
-            "{'descr': [('label', '<u2'), ('predicted', '<u2'), ('right', '?')], 'fortran_order': False, \
-             'shape': (3,), }"
-        );
-        assert!(header.ends_with('\n'));
-        assert_eq!(bytes[10 + length..], [3, 0, 3, 0, 1, 0, 0, 231, 3, 0, 2, 1, 1, 0, 0]);
-        assert_eq!(to_npy(&[]).len() % 64, 0);
+        let read = Predictions::from_npy(&to_npy(&predictions)).unwrap();
+        assert_eq!((read.label, read.predicted), (vec![3, 0, 258], vec![3, 999, 1]));
+        assert_eq!(read.right, [true, false, false]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Page {
             Some(section::accuracy::section(model)?),
             Some(section::comparison::section(model)?),
             Some(section::published::section(model)?),
+            section::classes::section(model)?,
             section::temperature::section(model),
             section::fidelity::section(model),
             section::neurons::section(model),

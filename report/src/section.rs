@@ -4,6 +4,7 @@
 pub(crate) mod accuracy;
 pub(crate) mod audit;
 pub(crate) mod cells;
+pub(crate) mod classes;
 pub(crate) mod comparison;
 pub(crate) mod cost;
 pub(crate) mod deviations;

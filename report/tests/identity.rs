@@ -275,7 +275,7 @@ fn the_reference_is_the_suites_and_the_bias_is_each_arms_own() {
     let dir = tempfile::tempdir().unwrap();
     synthetic.write(dir.path());
     let page = std::fs::read_to_string(render(dir.path()).unwrap().html).unwrap();
-    let bias = page.split("Selection bias per arm").nth(1).unwrap().split("</table>").next().unwrap();
+    let bias = page.split("Selection bias per arm").last().unwrap().split("</table>").next().unwrap();
     assert_eq!(bias.matches("<tr").count(), 3, "a header and one row per arm: {bias}");
     synthetic.plan.reference = Some("rectangle".into());
     assert!(markdown(&synthetic).contains("Paired differences to rectangle"));

@@ -1,11 +1,14 @@
 //! The error over test images beside the error over seeds, from the predictions that cells kept.
 #![allow(clippy::unwrap_used)] // also in helpers, which the lint does not count as tests
 
+mod synthetic;
+
 use std::fs;
 use std::path::Path;
 
 use report::predictions::Predictions;
 use report::{Comparison, compare, render};
+use synthetic::Synthetic;
 use tempfile::TempDir;
 
 /// One image per class 0 … 9, of which those in `right` are answered rightly.
@@ -88,7 +91,8 @@ fn predictions_that_cannot_be_used_are_named_and_the_rest_is_compared() {
         fs::write(b.path().join("cells/mine-s1/predictions.npy"), predictions(&[1]).to_npy()).unwrap();
     };
     let absent = |b: &TempDir| fs::remove_file(b.path().join("cells/mine-s1/predictions.npy")).unwrap();
-    let cases: [(&dyn Fn(&TempDir), &str); 3] = [
+    type Case<'a> = (&'a dyn Fn(&TempDir), &'a str);
+    let cases: [Case; 3] = [
         (&unlike_images, "belong to other test images"),
         (
             &another_run,
@@ -136,4 +140,38 @@ fn the_report_shows_both_errors_of_two_arms() {
     let shown = text();
     assert!(shown.contains("the error over test images is left out: 1 of 4 predictions are absent"), "{shown}");
     assert!(!shown.contains("p, McNemar"), "{shown}");
+}
+
+#[test]
+fn a_single_accuracy_has_wilsons_interval_and_every_accuracy_its_image_error() {
+    let mut synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["dspike"], &[2], 1);
+    synthetic.rows[0].top1_last = Some(0.9);
+    synthetic.rows[0].test_samples = Some(10);
+    let text = markdown(&synthetic);
+    // scipy.stats.binomtest(9, 10).proportion_ci(method="wilson"), and sqrt(0.9 * 0.1 / 10) = 9.49 points
+    assert!(text.contains("| fake | dspike | 2 | 1 | 90.00 | \\[59.58, 98.21\\] (images) | 9.49 |"), "{text}");
+    assert!(text.contains("has a standard error of 9.49 points from the choice of its 10 test images"), "{text}");
+}
+
+#[test]
+fn classes_and_confusions_follow_from_the_predictions() {
+    let synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["dspike"], &[2], 1);
+    let dir = tempfile::tempdir().unwrap();
+    synthetic.write(dir.path());
+    let (label, predicted) = (vec![0, 0, 1, 1], vec![0, 1, 1, 1]);
+    let right = vec![true, false, true, true];
+    let cell = dir.path().join("cells").join(&synthetic.rows[0].cell_id);
+    fs::create_dir_all(&cell).unwrap();
+    fs::write(cell.join("predictions.npy"), Predictions { label, predicted, right }.to_npy()).unwrap();
+    let page = fs::read_to_string(report::render(dir.path()).unwrap().html).unwrap();
+    let section = page.split("id=\"classes\"").nth(1).unwrap();
+    assert!(section.contains("Accuracy per class: fake, dspike, T = 2"), "{section}");
+    assert!(section.contains("50.00") && section.contains("100.00"), "one class is half right, the other wholly");
+    assert!(section.contains("1 of 1 pairs of classes"), "{section}");
+}
+
+fn markdown(synthetic: &Synthetic) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    synthetic.write(dir.path());
+    fs::read_to_string(report::render(dir.path()).unwrap().markdown).unwrap()
 }

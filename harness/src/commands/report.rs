@@ -83,10 +83,10 @@ fn check_published(file: Option<&Path>) -> Result<()> {
     })
 }
 
-/// Prints a comparison as Markdown.
-pub fn compare(a: &Path, b: &Path) -> Result<()> {
+/// Prints a comparison, as Markdown or as JSON.
+pub fn compare(a: &Path, b: &Path, json: bool) -> Result<()> {
     let comparison = report::compare(a, b).map_err(unreadable)?;
-    println!("{comparison}");
+    println!("{}", if json { comparison.json()? } else { comparison.to_string() });
     match comparison.exit_code() {
         0 => Ok(()),
         _ => Err(exit::failure(Code::MissingCell, "a cell is missing from either side, or nothing could be compared")),
@@ -100,7 +100,10 @@ pub fn check(args: &CheckArgs) -> Result<()> {
         tolerance.set(text).map_err(|error| exit::usage(format!("--tolerance: {error:#}")))?;
     }
     let gate = report::check(&args.dir, &args.baseline, &tolerance).map_err(unreadable)?;
-    print!("{}", gate.markdown());
+    match args.json {
+        true => println!("{}", gate.json()?),
+        false => print!("{}", gate.markdown()),
+    }
     if let Some(path) = &args.summary {
         durable::write(path, gate.markdown().as_bytes())?;
     }

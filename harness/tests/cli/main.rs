@@ -3,4 +3,5 @@
 
 mod card;
 mod commands;
+mod foreign;
 mod suites;

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Cell, Column, Figure, Row, Section, Table, cell_anchor, duration, interval, percent, points};
+use super::{Block, Cell, Column, Figure, Row, Section, Table, cell_anchor, duration, percent, points};
+use crate::image_error::{self, interval_cell};
 use crate::model::Model;
 use crate::plot::{self, Axis, Break, Chart, Mark, Series, Shape, Style, palette};
 use crate::published::{Certainty, Claim};
@@ -29,6 +30,10 @@ pub(crate) fn section(model: &Model) -> Result<Section> {
             "Plots of {undrawn} further data sets, protocols or networks are left out to keep this page light; the tables \
              have their numbers. Render a folder with fewer of them to see their plots."
         ));
+    }
+    let errors: Vec<String> = model.panels.iter().filter_map(|panel| two_errors(model, panel)).collect();
+    if !errors.is_empty() {
+        section.blocks.push(Block::List(errors));
     }
     section.table(table(model));
     Ok(section)
@@ -220,7 +225,10 @@ fn table(model: &Model) -> Table {
         Column::number("T").hint("time steps at training and test; – for the ANN"),
         Column::number("n").hint("seeds; leads to their cells"),
         Column::number("top-1 %").hint("test accuracy after the last epoch, mean ± sample standard deviation"),
-        Column::number("95 % interval").hint("t interval of the mean; none for one seed"),
+        Column::number("95 % interval")
+            .hint("over seeds: t interval of the mean; for one seed: Wilson's, over test images"),
+        Column::number("image error")
+            .hint("standard error of one accuracy from the choice of test images alone, in points"),
         Column::number("best %").hint("best epoch chosen on the test set: flatters"),
         Column::number("bias").hint("selection bias: best-on-test minus last epoch, in points"),
         Column::number("firing %").hint("spikes per neuron and time step"),
@@ -245,9 +253,8 @@ fn row(model: &Model, panel: &Panel, line: &Line, point: &Point) -> Row {
         Cell::number(point.time_steps.map(|t| t as f64), |_| time_steps(point.time_steps)),
         Cell::count(point.top1.n).link(&first),
         Cell::number(Some(point.top1.mean), |mean| format!("{}{deviation}", percent(mean))).of_panel(panel).link(first),
-        Cell::number(point.top1.interval.map(|(low, _)| low), |_| {
-            point.top1.interval.map(interval).unwrap_or_default()
-        }),
+        top1_interval(model, point),
+        Cell::number(image_error(model, point), percent),
         Cell::number(best, percent),
         Cell::number(mean(|row| Some(row.top1_best? - row.top1_last?)), points),
         Cell::number(mean(|row| row.firing_rate), percent),
@@ -257,4 +264,47 @@ fn row(model: &Model, panel: &Panel, line: &Line, point: &Point) -> Row {
         Cell::number(mean(|row| row.train_seconds), duration),
     ];
     Row::of(&panel.dataset, &line.method, cells)
+}
+
+/// The interval of a mean over seeds, or of a single accuracy over test images, which then says so.
+fn top1_interval(model: &Model, point: &Point) -> Cell {
+    match (point.top1.interval, point.rows.as_slice()) {
+        (Some(_), _) => interval_cell(point.top1.interval),
+        (None, &[row]) => match image_error::single(&model.results.rows[row]) {
+            Some(range) => interval_cell(Some(range)).tag("images"),
+            None => interval_cell(None),
+        },
+        _ => interval_cell(None),
+    }
+}
+
+/// Standard error of one accuracy over the choice of test images, √(p(1 − p)/N), as a fraction; `None` if the number of
+/// test images is not recorded.
+fn image_error(model: &Model, point: &Point) -> Option<f64> {
+    let images = model.results.rows[*point.rows.first()?].test_samples.filter(|&images| images > 0)?;
+    let p = point.top1.mean;
+    Some((p * (1.0 - p) / images as f64).sqrt())
+}
+
+/// How the error from the choice of test images compares with the spread over seeds, in a sentence per panel.
+fn two_errors(model: &Model, panel: &Panel) -> Option<String> {
+    let line = panel.reference()?;
+    let point = line.points.iter().max_by_key(|point| (point.top1.n, point.time_steps))?;
+    let images = model.results.rows[*point.rows.first()?].test_samples?;
+    let error = image_error(model, point)?;
+    let of_seeds = match point.top1.std {
+        Some(std) => {
+            let dominant = stats::dominant(Some(std), Some(error)).map_or_else(String::new, |found| found.to_string());
+            format!("the standard deviation over {} seeds is {} points; larger: {dominant}", point.top1.n, percent(std))
+        }
+        None => "one seed shows no spread over seeds".into(),
+    };
+    Some(format!(
+        "{}: one accuracy of {} at T = {} has a standard error of {} points from the choice of its {images} test images; \
+         {of_seeds}.",
+        panel.name,
+        line.label(),
+        time_steps(point.time_steps),
+        percent(error)
+    ))
 }
