@@ -81,7 +81,7 @@ fn chains_that_differ_in_an_ancestor_only_are_two_lines() {
     }
     let text = markdown(&synthetic);
     // The cells of seeds 2 and 3 record the same settings, but come from another ANN.
-    assert_eq!(text.matches("| fake | dspike · series ").count() >= 4, true, "{text}");
+    assert!(text.matches("| fake | dspike · series ").count() >= 4, "{text}");
     assert!(!text.contains("| fake | dspike | 2 | 4 |"), "{text}");
 }
 
