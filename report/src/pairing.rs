@@ -1,9 +1,9 @@
 //! Two sets of rows, paired cell by cell: what `check` and `compare` stand on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::{Record, Status, is_identity};
-use crate::rows::{Rows, common_series};
+use crate::rows::{Rows, common_series, settings};
 use crate::series::network;
 use crate::verdict::{status, time_steps};
 
@@ -12,6 +12,8 @@ use crate::verdict::{status, time_steps};
 pub(crate) struct Group<'a> {
     /// `sign-digits (sign-digits/students, resnet18 width 8) dspike T=4`.
     pub name: String,
+    /// One of its rows.
+    example: &'a Record,
     /// By seed: the row of the first and of the second set, both finished.
     pub pairs: Vec<(&'a Record, &'a Record)>,
     /// Cells that cannot be compared, and why.
@@ -44,18 +46,39 @@ pub(crate) fn pair<'a>(first: &'a Rows, second: &'a Rows, names: [&str; 2]) -> P
             experiments.entry(key).or_default().entry(row.seed).or_default()[side].push(row);
         }
     }
-    let groups: Vec<Group> = order.iter().filter_map(|key| group(experiments.remove(key)?, names)).collect();
+    let mut groups: Vec<Group> = order.iter().filter_map(|key| group(experiments.remove(key)?, names)).collect();
+    tell_apart(&mut groups);
     let notes = note.into_iter().chain(unlike_kernels(&groups)).collect();
     Pairing { groups, notes }
 }
 
 fn group<'a>(seeds: Seeds<'a>, names: [&str; 2]) -> Option<Group<'a>> {
     let any = seeds.values().flatten().flatten().next()?;
-    let mut group = Group { name: name(any), pairs: Vec::new(), gaps: Vec::new() };
+    let mut group = Group { name: name(any), example: any, pairs: Vec::new(), gaps: Vec::new() };
     for (seed, [first, second]) in seeds {
         pair_seed(&mut group, seed, first, second, names);
     }
     Some(group)
+}
+
+/// Adds to names that several groups share the settings in which these groups differ, e.g. ` weight_decay=0.01`.
+fn tell_apart(groups: &mut [Group]) {
+    let mut alike: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, group) in groups.iter().enumerate() {
+        alike.entry(group.name.clone()).or_default().push(index);
+    }
+    for indices in alike.into_values().filter(|indices| indices.len() > 1) {
+        let settings: Vec<_> = indices.iter().map(|&index| settings(groups[index].example)).collect();
+        let names: BTreeSet<&String> = settings.iter().flat_map(BTreeMap::keys).collect();
+        let differing = |name: &&String| settings.iter().any(|own| own.get(*name) != settings[0].get(*name));
+        let names: Vec<&String> = names.into_iter().filter(differing).collect();
+        for (index, own) in indices.into_iter().zip(&settings) {
+            for name in &names {
+                let value = own.get(*name).map_or("not recorded", String::as_str);
+                groups[index].name += &format!(" {name}={value}");
+            }
+        }
+    }
 }
 
 /// Pairs the rows of one seed: those on the same data with each other, what is left as gaps.

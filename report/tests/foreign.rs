@@ -204,3 +204,14 @@ fn the_json_of_compare_has_the_numbers_and_wilsons_interval_of_a_single_accuracy
     let a = file(dir.path(), "a.csv", "method,dataset,protocol,T,seed,top1\nmine,shapes,official,4,0,0.9\n");
     assert!(!compare(&a, &a).unwrap().to_string().contains("over images"));
 }
+
+#[test]
+fn experiments_whose_names_would_be_equal_are_told_apart_by_their_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = "method,dataset,protocol,T,seed,top1,weight_decay,epochs\n\
+        mine,shapes,official,4,0,0.9,0.1,5\nmine,shapes,official,4,0,0.8,0.01,5\nrect,shapes,official,4,0,0.8,0.01,5\n";
+    let rows = file(dir.path(), "rows.csv", rows);
+    let names: Vec<String> = compare(&rows, &rows).unwrap().rows.into_iter().map(|row| row.name).collect();
+    assert!(names[0].ends_with("mine T=4 weight_decay=0.1"), "{names:?}");
+    assert!(names[1].ends_with("mine T=4 weight_decay=0.01") && names[2].ends_with("rect T=4"), "{names:?}");
+}
