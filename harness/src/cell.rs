@@ -10,7 +10,7 @@ use crate::suite::{Experiment, Suite};
 use anyhow::Result;
 use bytesize::ByteSize;
 use methods::Method;
-use methods::fdg::Fdg;
+use methods::fdg::{Fdg, Grid};
 use methods::tit::{self, StageRecipe, Start};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -65,6 +65,9 @@ pub struct CellConfig {
     /// Present where the arm's temperature is chosen by the finite-difference gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fdg: Option<Fdg>,
+    /// Present where the arm's temperature moves without a gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_grid: Option<Grid>,
 }
 
 /// One training.
@@ -129,6 +132,11 @@ fn hash(config: &CellConfig) -> Result<String> {
 }
 
 impl CellConfig {
+    /// Whether the temperature moves in training; then a stage starts with that of its parent.
+    pub fn moves_temperature(&self) -> bool {
+        self.fdg.is_some() || self.temperature_grid.is_some()
+    }
+
     /// Images at once.
     pub fn at_once(&self) -> usize {
         self.micro_batch.unwrap_or(self.batch)
@@ -207,6 +215,7 @@ fn chain(method: &Method, e: &Experiment, seed: u64, overrides: &Overrides, prec
             network,
             data: data.clone(),
             fdg: arm.as_ref().filter(|m| m.fdg).map(|_| fdg),
+            temperature_grid: arm.as_ref().and_then(|m| m.temperature).map(|_| fdg.grid()),
             method: arm,
         };
         let cell = Cell::new(config, stage.parent.map(|i| &cells[i]), fdg)?;

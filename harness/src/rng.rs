@@ -19,6 +19,8 @@ pub enum Purpose {
     Split = 5,
     /// Synthetic inputs of benchmarks and self-tests; index is the caller's.
     Synthetic = 6,
+    /// Moves of a temperature that walks at random; index = (epoch, T).
+    TemperatureWalk = 7,
 }
 
 /// The stream of `(seed, purpose, index)`.

@@ -11,6 +11,7 @@ use crate::train::audit::{Audit, audit};
 use crate::train::trainer::Job;
 use crate::train::{Evaluation, State};
 use anyhow::Result;
+use methods::Schedule;
 use methods::lif::Reset;
 use report::record::{AnytimePoint, LayerPoint, Record, SCHEMA_VERSION, Status};
 
@@ -105,10 +106,14 @@ pub fn identified(record: Record, cell: &Cell) -> Record {
         reset: lif.map(|lif| name(lif.reset).into()),
         detach_reset: lif.map(|lif| lif.detach_reset),
         surrogate_start: config.method.as_ref().map(|m| m.surrogate.parameter()),
+        temperature_schedule: config.method.as_ref().and_then(|m| m.temperature).map(|schedule| match schedule {
+            Schedule::RandomWalk => "random-walk".into(),
+            Schedule::Ramp(to) => format!("ramp to {to}"),
+        }),
         fdg_epsilon: config.fdg.map(|fdg| fdg.epsilon),
-        fdg_step: config.fdg.map(|fdg| fdg.step),
-        fdg_floor: config.fdg.map(|fdg| fdg.floor),
-        fdg_cap: config.fdg.map(|fdg| fdg.cap),
+        fdg_step: config.fdg.map(|fdg| fdg.grid()).or(config.temperature_grid).map(|grid| grid.step),
+        fdg_floor: config.fdg.map(|fdg| fdg.grid()).or(config.temperature_grid).map(|grid| grid.floor),
+        fdg_cap: config.fdg.map(|fdg| fdg.grid()).or(config.temperature_grid).map(|grid| grid.cap),
         ancestors: Some(cell.ancestors.join(" > ")).filter(|ancestors| !ancestors.is_empty()),
         lr: Some(config.stage.lr),
         weight_decay: Some(config.stage.weight_decay),

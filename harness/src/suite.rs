@@ -21,6 +21,8 @@ const COMPILED_IN: &[(&str, &str)] = &[
     ("imagenet", include_str!("../../suites/imagenet.toml")),
     ("cifar10-dvs", include_str!("../../suites/cifar10-dvs.toml")),
     ("cifar10-mini", include_str!("../../suites/cifar10-mini.toml")),
+    ("cifar100-cpu", include_str!("../../suites/cifar100-cpu.toml")),
+    ("cifar100-cpu-rates", include_str!("../../suites/cifar100-cpu-rates.toml")),
 ];
 
 /// No experiment has more epochs, images a batch or time steps; sums and products of such numbers overflow nothing.
@@ -240,7 +242,7 @@ impl Suite {
         most("fdg.batch", e.fdg.batch)?;
         e.time_steps.iter().try_for_each(|t| most("time-steps", *t))?;
         ensure!((0.0..1.0).contains(&e.momentum), "momentum = {}, but it must lie in [0, 1)", e.momentum);
-        let stages = [e.recipe.ann, Some(e.recipe.first), e.recipe.later];
+        let stages = [e.recipe.ann, Some(e.recipe.first), e.recipe.later, e.recipe.scratch];
         for stage in stages.into_iter().flatten() {
             most("recipe: epochs", stage.epochs)?;
             ensure!(stage.lr > 0.0 && stage.lr.is_finite(), "recipe: lr = {}, but it must be above 0", stage.lr);

@@ -45,19 +45,47 @@ impl Fdg {
         Ok(())
     }
 
+    /// The step and the bounds.
+    pub fn grid(&self) -> Grid {
+        Grid { step: self.step, floor: self.floor, cap: self.cap }
+    }
+
     /// `{b, b + step, b − step}`, clamped to the floor and the cap, without repetition; b first.
     ///
     /// Rounded to a multiple of 1e-9, so that b does not drift off its grid.
     pub fn candidates(&self, temperature: f64) -> Vec<f64> {
         let mut list = Vec::with_capacity(3);
         for b in [temperature, temperature + self.step, temperature - self.step] {
-            let b = (b * 1e9).round() / 1e9;
-            let b = b.clamp(self.floor, self.cap);
+            let b = self.grid().settled(b);
             if !list.contains(&b) {
                 list.push(b);
             }
         }
         list
+    }
+}
+
+/// The bounds within which a temperature moves, and how far at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Grid {
+    /// Distance of one move.
+    pub step: f64,
+    /// Smallest temperature.
+    pub floor: f64,
+    /// Largest temperature.
+    pub cap: f64,
+}
+
+impl Grid {
+    /// The temperature one step up or down, within the bounds and on the grid that [`Fdg::candidates`] has.
+    pub fn moved(&self, temperature: f64, up: bool) -> f64 {
+        self.settled(if up { temperature + self.step } else { temperature - self.step })
+    }
+
+    /// Rounded to a multiple of 1e-9, so that b does not drift off its grid, and within the bounds.
+    pub fn settled(&self, temperature: f64) -> f64 {
+        ((temperature * 1e9).round() / 1e9).clamp(self.floor, self.cap)
     }
 }
 

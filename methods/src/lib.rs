@@ -21,11 +21,25 @@ pub struct Method {
     /// Whether the temperature is chosen by the finite-difference gradient.
     #[serde(default)]
     pub fdg: bool,
+    /// A rule that moves the temperature without any gradient: the controls of FDG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Schedule>,
     /// The TIT chain, or each T from scratch.
     pub start: Start,
     /// From scratch: for how long.
     #[serde(default)]
     pub budget: Budget,
+}
+
+/// How a temperature moves from epoch to epoch without a gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Before each epoch up or down by the FDG's step, each with probability 1/2: what FDG would do if its cosines were
+    /// noise.
+    RandomWalk,
+    /// In equal steps from where the stage starts to this temperature, which its last epoch has.
+    Ramp(f64),
 }
 
 impl Method {
@@ -37,11 +51,26 @@ impl Method {
             "method `{name}`: a name is made of a-z, 0-9 and -"
         );
         self.surrogate.validate().with_context(|| format!("method `{name}`"))?;
-        if self.fdg && self.surrogate.with_temperature(1.0).is_none() {
+        let has_temperature = self.surrogate.with_temperature(1.0).is_some();
+        if self.fdg && !has_temperature {
             bail!(
                 "method `{name}`: fdg tunes a temperature, and {} has none; remove `fdg = true`",
                 self.surrogate.name()
             );
+        }
+        if let Some(schedule) = self.temperature {
+            ensure!(
+                has_temperature,
+                "method `{name}`: `temperature` moves a temperature, and {} has none; remove the key",
+                self.surrogate.name()
+            );
+            ensure!(
+                !self.fdg,
+                "method `{name}`: either fdg or `temperature` moves the temperature; remove one of the two"
+            );
+            if let Schedule::Ramp(to) = schedule {
+                ensure!((0.01..=100.0).contains(&to), "method `{name}`: ramp = {to}, but it must lie in [0.01, 100]");
+            }
         }
         ensure!(
             self.start == Start::Scratch || self.budget == Budget::FirstStage,

@@ -18,7 +18,7 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Budget {
-    /// The first SNN stage's epochs.
+    /// The epochs of the recipe's `scratch` stage.
     #[default]
     FirstStage,
     /// All epochs of the chain up to this T, the ANN included: the control for TIT's longer training.
@@ -37,16 +37,20 @@ pub struct StageRecipe {
     pub weight_decay: f64,
 }
 
-/// The three kinds of stages.
+/// The kinds of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Recipe {
     /// The ANN; absent where no chain starts (event data).
     pub ann: Option<StageRecipe>,
-    /// The first SNN stage, and every stage from scratch.
+    /// The first SNN stage of a chain.
     pub first: StageRecipe,
     /// Each further stage of a chain.
     pub later: Option<StageRecipe>,
+    /// Every stage that starts from random weights; as `first` if it is absent. Weights that start at random need a
+    /// higher rate than weights that are fine-tuned, so a comparison of the two is fair only if each has its own.
+    #[serde(default)]
+    pub scratch: Option<StageRecipe>,
 }
 
 /// One stage of a method: what is trained, from what, for how long.
@@ -73,14 +77,15 @@ pub fn stages(method: &Method, recipe: &Recipe, time_steps: &[usize]) -> Vec<Sta
     if method.start == Start::Tit {
         stages.extend(recipe.ann.map(|recipe| Stage { time_steps: None, parent: None, recipe }));
     }
+    let scratch = recipe.scratch.unwrap_or(recipe.first);
     let mut chain_epochs = recipe.ann.map_or(0, |ann| ann.epochs);
     for (i, &t) in time_steps.iter().enumerate() {
         let in_chain = if i == 0 { recipe.first } else { recipe.later.unwrap_or(recipe.first) };
         chain_epochs += in_chain.epochs;
         let (parent, stage) = match (method.start, method.budget) {
             (Start::Tit, _) => (stages.len().checked_sub(1), in_chain),
-            (Start::Scratch, Budget::FirstStage) => (None, recipe.first),
-            (Start::Scratch, Budget::WholeChain) => (None, StageRecipe { epochs: chain_epochs, ..recipe.first }),
+            (Start::Scratch, Budget::FirstStage) => (None, scratch),
+            (Start::Scratch, Budget::WholeChain) => (None, StageRecipe { epochs: chain_epochs, ..scratch }),
         };
         stages.push(Stage { time_steps: Some(t), parent, recipe: stage });
     }
@@ -96,11 +101,12 @@ mod tests {
         StageRecipe { epochs, lr, weight_decay: 1e-4 }
     }
 
-    const PAPER: Recipe = Recipe { ann: Some(stage(300, 0.1)), first: stage(300, 0.01), later: Some(stage(50, 0.004)) };
+    const PAPER: Recipe =
+        Recipe { ann: Some(stage(300, 0.1)), first: stage(300, 0.01), later: Some(stage(50, 0.004)), scratch: None };
 
     fn method(start: Start, budget: Budget) -> Method {
         let surrogate = Surrogate::Dspike(Dspike { temperature: 1.0 });
-        Method { name: "m".into(), surrogate, fdg: false, start, budget }
+        Method { name: "m".into(), surrogate, fdg: false, temperature: None, start, budget }
     }
 
     #[test]
@@ -119,5 +125,19 @@ mod tests {
         let control = stages(&method(Start::Scratch, Budget::WholeChain), &PAPER, &[6, 4, 2]);
         assert_eq!(control.iter().map(|s| s.recipe.epochs).collect::<Vec<_>>(), [600, 650, 700]);
         assert!(control.iter().all(|s| s.recipe.lr == 0.01));
+    }
+
+    #[test]
+    fn from_scratch_each_t_trains_at_the_rate_of_its_own_recipe() {
+        let recipe = Recipe { scratch: Some(stage(200, 0.1)), ..PAPER };
+        let alone = stages(&method(Start::Scratch, Budget::FirstStage), &recipe, &[6, 4]);
+        assert!(alone.iter().all(|s| s.recipe == stage(200, 0.1)));
+        let control = stages(&method(Start::Scratch, Budget::WholeChain), &recipe, &[6, 4]);
+        assert_eq!(
+            control.iter().map(|s| (s.recipe.epochs, s.recipe.lr)).collect::<Vec<_>>(),
+            [(600, 0.1), (650, 0.1)]
+        );
+        let chain = stages(&method(Start::Tit, Budget::FirstStage), &recipe, &[6, 4]);
+        assert_eq!(chain.iter().map(|s| s.recipe.lr).collect::<Vec<_>>(), [0.1, 0.01, 0.004]);
     }
 }

@@ -156,6 +156,9 @@ pub struct Record {
     pub fdg_floor: Option<f64>,
     #[serde(default)]
     pub fdg_cap: Option<f64>,
+    /// How the temperature moves where no gradient chooses it: `random-walk`, `ramp to 5`.
+    #[serde(default)]
+    pub temperature_schedule: Option<String>,
     #[serde(default)]
     pub tit: Option<bool>,
     /// The chain of parents in words, oldest first; see `Cell` in the harness.

@@ -128,6 +128,7 @@ impl Job<'_> {
                 }
                 lap(&mut state.progress, &mut started);
             }
+            self.move_temperature(&mut state);
             let training = self.training_samples()?;
             let shuffled =
                 Stream::new(config.seed, Purpose::Order, (state.progress.epoch as u64, 0)).permutation(training.len());
@@ -279,7 +280,7 @@ impl Job<'_> {
         if let Some(path) = &self.parent {
             let parent = State::load(path, network.clone(), None)?;
             network.params = parent.network.params;
-            if let Some(inherited) = parent.progress.temperature.filter(|_| self.cell.config.fdg.is_some()) {
+            if let Some(inherited) = parent.progress.temperature.filter(|_| self.cell.config.moves_temperature()) {
                 temperature = Some(inherited);
             }
             if !parent.progress.curves.iter().any(|point| point.stage == "ann") {

@@ -8,6 +8,7 @@ use crate::train::audit::first_layer;
 use crate::train::fdg::{Probe, choose_temperature};
 use crate::train::state::State;
 use anyhow::{Context, Result};
+use methods::Schedule;
 use report::record::FdgPoint;
 use std::time::Duration;
 
@@ -49,6 +50,28 @@ impl Job<'_> {
             pause(&differences)?;
         }
         Ok(differences)
+    }
+
+    /// Moves the temperature of an arm whose schedule needs no gradient, once per epoch.
+    pub(super) fn move_temperature(&self, state: &mut State) {
+        let (config, progress) = (&self.cell.config, &mut state.progress);
+        let schedule = config.method.as_ref().and_then(|method| method.temperature);
+        let (Some(schedule), Some(grid), Some(b)) = (schedule, config.temperature_grid, progress.temperature) else {
+            return;
+        };
+        if progress.temperature_chosen {
+            return; // resumed within the epoch
+        }
+        progress.temperature_chosen = true;
+        progress.temperature = Some(match schedule {
+            Schedule::RandomWalk => {
+                let index = (progress.epoch as u64, self.time_steps() as u64);
+                grid.moved(b, Stream::new(config.seed, Purpose::TemperatureWalk, index).below(2) == 1)
+            }
+            // The first epoch trains where the stage starts; each later one goes an equal part of the way that is left.
+            Schedule::Ramp(_) if progress.epoch == 0 => b,
+            Schedule::Ramp(to) => grid.settled(b + (to - b) / (config.stage.epochs - progress.epoch) as f64),
+        });
     }
 
     /// Whether a temperature could be chosen: not where a loss left the finite numbers. An error with the state saved

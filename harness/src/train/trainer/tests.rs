@@ -281,3 +281,51 @@ fn a_card_without_room_takes_smaller_parts_of_the_same_batch() {
     }
     assert!(seen.contains(&8) && seen.iter().all(|parts| [1, 2, 4, 8].contains(parts)), "{seen:?}");
 }
+
+/// The temperatures of ten epochs under a schedule, from b = 1 with the grid 0.2, 0.6 to 5.
+fn path_of(schedule: methods::Schedule, seed: u64) -> Vec<f64> {
+    with_job("sign-digits", None, 1, |job, mut state, _| {
+        let mut cell = job.cell.clone();
+        cell.config.seed = seed;
+        cell.config.stage.epochs = 10;
+        cell.config.temperature_grid = Some(methods::fdg::Grid { step: 0.2, floor: 0.6, cap: 5.0 });
+        cell.config.method.as_mut().unwrap().temperature = Some(schedule);
+        let job = Job {
+            cell: &cell,
+            parent: None,
+            dataset: job.dataset,
+            device: job.device,
+            folder: job.folder,
+            audit: false,
+            save_every: job.save_every,
+            interrupt: job.interrupt,
+            ranks: job.ranks,
+        };
+        state.progress.temperature = Some(1.0);
+        let epoch = |epoch| {
+            (state.progress.epoch, state.progress.temperature_chosen) = (epoch, false);
+            job.move_temperature(&mut state);
+            // Resumed within the epoch, it does not move again.
+            job.move_temperature(&mut state);
+            state.progress.temperature.unwrap()
+        };
+        (0..10).map(epoch).collect()
+    })
+}
+
+#[test]
+fn a_random_walk_moves_by_one_step_each_epoch_and_repeats_itself() {
+    let walk = path_of(methods::Schedule::RandomWalk, 1);
+    assert_eq!(walk, path_of(methods::Schedule::RandomWalk, 1));
+    assert_ne!(walk, path_of(methods::Schedule::RandomWalk, 2));
+    let moves = std::iter::once(&1.0).chain(&walk).zip(&walk).map(|(from, to)| ((to - from) / 0.2).round());
+    // A step up or down, or none where the floor holds it.
+    assert!(moves.zip(&walk).all(|(moved, b)| moved.abs() == 1.0 || (moved == 0.0 && *b == 0.6)), "{walk:?}");
+}
+
+#[test]
+fn a_ramp_goes_in_equal_steps_from_where_the_stage_starts_to_its_end() {
+    let ramp = path_of(methods::Schedule::Ramp(2.8), 0);
+    let expected: Vec<f64> = (0..10).map(|epoch| 1.0 + 0.2 * f64::from(epoch)).collect();
+    assert!(ramp.iter().zip(&expected).all(|(b, expected)| (b - expected).abs() < 1e-8), "{ramp:?}");
+}
