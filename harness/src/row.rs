@@ -147,6 +147,7 @@ pub fn finished(
     record.top1_last = Some(test.top1);
     record.top1_best = state.progress.top1_best;
     record.top1_held_out = state.progress.held_out_choice.map(|(_, test)| test);
+    record.held_out_top1_best = state.progress.held_out_choice.map(|(held_out, _)| held_out);
     record.top5_last = test.top5;
     record.loss_last = Some(test.loss);
     record.firing_rate = test.firing_rate;

@@ -37,10 +37,11 @@ pub fn is_volatile(column: &str) -> bool {
 
 /// Columns that a training produces. They never tell two experiments apart; every other column that is not volatile
 /// and does not name the cell does.
-pub const RESULT_COLUMNS: [&str; 20] = [
+pub const RESULT_COLUMNS: [&str; 21] = [
     "top1_last",
     "top1_best",
     "top1_held_out",
+    "held_out_top1_best",
     "top5_last",
     "loss_last",
     "firing_rate",
@@ -196,6 +197,9 @@ pub struct Record {
     pub top1_best: Option<f64>,
     #[serde(default)]
     pub top1_held_out: Option<f64>,
+    /// Accuracy on the held-out training samples themselves, of their best epoch.
+    #[serde(default)]
+    pub held_out_top1_best: Option<f64>,
     #[serde(default)]
     pub top5_last: Option<f64>,
     #[serde(default)]

@@ -170,6 +170,7 @@ fn check_row(row: &Record) -> Result<(), String> {
         ("top1_last", row.top1_last),
         ("top1_best", row.top1_best),
         ("top1_held_out", row.top1_held_out),
+        ("held_out_top1_best", row.held_out_top1_best),
         ("top5_last", row.top5_last),
         ("firing_rate", row.firing_rate),
     ];
