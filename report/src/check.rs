@@ -80,7 +80,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The gate's result: one case a method and T.
+/// The gate's result: one case per method and T.
 #[derive(Debug)]
 pub struct Gate {
     /// The verdict.
@@ -121,7 +121,7 @@ pub struct Change {
     pub difference: f64,
     /// The largest difference that does not count.
     pub allowed: f64,
-    /// 95 % t interval of the difference; `None` for one seed.
+    /// 95 % t interval of the difference; `None` for one seed, and where all moved equally.
     pub interval: Option<(f64, f64)>,
     /// Whether the metric got worse.
     pub regressed: bool,
@@ -131,7 +131,8 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seeds = match self.interval {
             Some((low, high)) => format!("95 % [{low:+.4}, {high:+.4}] over {} seeds", self.seeds),
-            None => "one seed: the tolerance alone decides".into(),
+            None if self.seeds == 1 => "one seed: the tolerance alone decides".into(),
+            None => format!("{} seeds moved equally: the tolerance alone decides", self.seeds),
         };
         write!(
             f,

@@ -23,7 +23,7 @@ const COMPARE_SCHEMA: &str = "harness-compare/1";
 /// Result set B against result set A.
 #[derive(Debug)]
 pub struct Comparison {
-    /// One a method and T that both have.
+    /// One per method and T that both have.
     pub rows: Vec<Compared>,
     /// Cells that only one side finished, and why.
     pub gaps: Vec<String>,

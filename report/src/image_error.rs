@@ -74,7 +74,7 @@ fn of_both(first: &[Predictions], second: &[Predictions]) -> Result<OverImages, 
 }
 
 /// Predictions of another run than the row's would give an interval around another number.
-fn check_accuracy(row: &Record, predictions: &Predictions) -> Result<(), String> {
+pub(crate) fn check_accuracy(row: &Record, predictions: &Predictions) -> Result<(), String> {
     let (Some(top1), Some(accuracy)) = (row.top1_last, predictions.accuracy()) else { return Ok(()) };
     if (top1 - accuracy).abs() * predictions.n_images() as f64 <= 0.5 {
         return Ok(());

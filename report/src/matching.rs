@@ -114,6 +114,10 @@ fn inherited(claim: &Claim, setting: &Setting, row: &Record, results: &Results) 
             let counts = parent.train_time_steps.is_some() || DATA.contains(name);
             counts && !claim.expect.has(name) && stage.is_none_or(|expect| !expect.has(name))
         });
+        if parent.data_hash != row.data_hash {
+            let hash = |row: &Record| row.data_hash.clone().map_or(Value::Null, Value::String);
+            of_parent.push(Difference::new("data_hash", hash(parent), hash(row)));
+        }
         of_parent.extend(values(stage.into_iter().flat_map(|expect| expect.iter()).chain(expected), parent));
         let name = parent.train_time_steps.map_or_else(|| "ann".to_string(), |t| format!("t{t}"));
         if stage.is_none() && parent.train_time_steps.is_some() && !setting.stages.is_empty() {

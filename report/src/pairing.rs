@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::{Record, Status, is_identity};
-use crate::rows::{Rows, common_series, settings};
+use crate::rows::{Rows, common_series, protocol, settings};
 use crate::series::network;
 use crate::verdict::{status, time_steps};
 
-/// One method at one T under one protocol and recipe, in both sets.
+/// One method at one T with one recipe, in both sets.
 #[derive(Debug)]
 pub(crate) struct Group<'a> {
     /// `sign-digits (sign-digits/students, resnet18 width 8) dspike T=4`.
@@ -81,7 +81,8 @@ fn tell_apart(groups: &mut [Group]) {
     }
 }
 
-/// Pairs the rows of one seed: those on the same data with each other, what is left as gaps.
+/// Pairs the rows of one seed: those under the same protocol and on the same data with each other, what is left as
+/// gaps. Rows of one side that cannot be told apart pair with nothing, since their order in the file says nothing.
 fn pair_seed<'a>(
     group: &mut Group<'a>,
     seed: u64,
@@ -89,33 +90,78 @@ fn pair_seed<'a>(
     mut second: Vec<&'a Record>,
     names: [&str; 2],
 ) {
+    for (rows, name) in [(&first, names[0]), (&second, names[1])] {
+        if let Some(row) = repeated(rows) {
+            let cells: Vec<&str> = rows.iter().map(|row| row.cell_id.as_str()).collect();
+            let why = "differ only in columns that the other side does not have";
+            let data = row.data_hash.as_deref().unwrap_or("not recorded");
+            group.gaps.push(format!(
+                "seed {seed}: cells {} of {name} {why} (data {data}), so none is compared",
+                cells.join(" and ")
+            ));
+            return;
+        }
+    }
     let mut left = Vec::new();
     for a in first {
-        // A row that failed before its data were read matches any data.
-        let same = |b: &&Record| match (&a.data_hash, &b.data_hash) {
-            (Some(a), Some(b)) => a == b,
-            _ => true,
-        };
-        match second.iter().position(same) {
+        match second.iter().position(|b| is_alike(a, b)) {
             Some(place) => group.add(seed, a, second.remove(place), names),
             None => left.push(a),
         }
     }
-    let hash = |row: &Record| row.data_hash.clone().unwrap_or_else(|| "not recorded".into());
-    let mut second = second.into_iter();
     for a in left {
-        group.gaps.push(match second.next() {
-            Some(b) => format!(
-                "seed {seed}: trained on other data (checksum {} in {}, {} in {}), so the two are not compared",
-                hash(a),
-                names[0],
-                hash(b),
-                names[1]
-            ),
-            None => format!("seed {seed}: missing from {}", names[1]),
-        });
+        // A cell that failed before its data were read may be any of the other side's.
+        let known = second.iter().position(|b| protocol(a) == protocol(b));
+        let unread = |row: &Record| row.status != Status::Done && row.data_hash.is_none();
+        match known.filter(|&place| unread(a) || unread(second[place])).or((!second.is_empty()).then_some(0)) {
+            Some(place) => {
+                let b = second.remove(place);
+                match unread(a) || unread(b) {
+                    true => group.add(seed, a, b, names),
+                    false => group.gaps.push(format!("seed {seed}: {}", unlike(a, b, names))),
+                }
+            }
+            None => group.gaps.push(format!("seed {seed}: missing from {}", names[1])),
+        }
     }
-    group.gaps.extend(second.map(|_| format!("seed {seed}: missing from {}", names[0])));
+    group.gaps.extend(second.into_iter().map(|_| format!("seed {seed}: missing from {}", names[0])));
+}
+
+/// A row whose protocol and data another row of the same side has.
+fn repeated<'a>(rows: &[&'a Record]) -> Option<&'a Record> {
+    let same = |a: &Record, b: &Record| protocol(a) == protocol(b) && a.data_hash == b.data_hash;
+    rows.iter()
+        .enumerate()
+        .find(|(index, row)| rows[..*index].iter().any(|other| same(other, row)))
+        .map(|(_, row)| *row)
+}
+
+/// Whether two rows ran under one protocol and on one data set. Rows of another program do not record their data;
+/// their protocol has to do.
+fn is_alike(a: &Record, b: &Record) -> bool {
+    match (&a.data_hash, &b.data_hash) {
+        (Some(of_a), Some(of_b)) => of_a == of_b && protocol(a) == protocol(b),
+        (None, None) => a.protocol_id == b.protocol_id,
+        _ => a.status == Status::Done && b.status == Status::Done && a.protocol_id == b.protocol_id,
+    }
+}
+
+/// Why two rows of one experiment and seed are not compared.
+fn unlike(a: &Record, b: &Record, names: [&str; 2]) -> String {
+    let hash = |row: &Record| row.data_hash.clone().unwrap_or_else(|| "not recorded".into());
+    match a.data_hash == b.data_hash {
+        true => format!(
+            "ran under another protocol ({} in {}, {} in {}), so the two are not compared",
+            a.protocol_id, names[0], b.protocol_id, names[1]
+        ),
+        false => format!(
+            "trained on other data (checksum {} in {}, {} in {}), so the two are not compared",
+            hash(a),
+            names[0],
+            hash(b),
+            names[1]
+        ),
+    }
 }
 
 impl<'a> Group<'a> {

@@ -75,7 +75,7 @@ impl Results {
     /// share no mean, even where they are of one experiment.
     pub fn load_together(paths: &[&Path]) -> Result<Self> {
         let mut together = Self::default();
-        for (path, name) in paths.iter().zip(names(paths)) {
+        for (path, name) in paths.iter().zip(names(paths)?) {
             together.add(Self::load(path)?, &name);
         }
         Ok(together)
@@ -241,16 +241,24 @@ macro_rules! of_cell {
 
 of_cell!(AnytimePoint, CurvePoint, FdgPoint, FidelityPoint, LayerPoint, MembraneBin);
 
-/// A short name for each folder: the last part of its path, or the whole path where two end alike.
-fn names(paths: &[&Path]) -> Vec<String> {
-    let last = |path: &Path| folder_of(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    let ends: Vec<Option<String>> = paths.iter().map(|path| last(path)).collect();
-    let alone = |end: &Option<String>| ends.iter().filter(|other| *other == end).count() == 1;
-    let name = |(path, end): (&&Path, &Option<String>)| match end {
-        Some(end) if alone(&Some(end.clone())) => end.clone(),
-        _ => path.display().to_string(),
-    };
-    paths.iter().zip(&ends).map(name).collect()
+/// A short name for each folder: the last part of its path, with a number where several end alike.
+///
+/// # Errors
+/// One folder given twice: its seeds would count twice.
+fn names(paths: &[&Path]) -> Result<Vec<String>> {
+    let whole = |path: &Path| folder_of(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let whole: Vec<PathBuf> = paths.iter().map(|path| whole(path)).collect();
+    let end = |path: &PathBuf| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let ends: Vec<String> = whole.iter().map(end).collect();
+    let mut names = Vec::new();
+    for (index, name) in ends.iter().enumerate() {
+        if whole[..index].contains(&whole[index]) {
+            bail!("{} is given twice; give each folder once", paths[index].display());
+        }
+        let alike = ends.iter().filter(|other| *other == name).count() > 1;
+        names.push(if alike { format!("{name} ({})", index + 1) } else { name.clone() });
+    }
+    Ok(names)
 }
 
 /// Adds another folder's plan: what each says must stand on top of the report, and every planned cell.

@@ -64,6 +64,7 @@ impl Rows {
         (read.rows, read.lines, read.notes) = (rows, lines, notes);
         read.check_versions()?;
         read.check_duplicates()?;
+        read.check_ids()?;
         Ok(read)
     }
 
@@ -95,15 +96,31 @@ impl Rows {
         Ok(())
     }
 
+    /// Refuses two rows of one id: everything else that is known of a cell is found by it.
+    fn check_ids(&self) -> Result<()> {
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            if let Some(earlier) = first.insert(&row.cell_id, index) {
+                bail!(
+                    "{}:{}: cell_id {} stands on line {} too; delete one of the two lines, or give each cell an id of \
+                     its own",
+                    self.path.display(),
+                    self.lines[index],
+                    row.cell_id,
+                    self.lines[earlier]
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses two rows of one experiment, data set and seed: one of them would count and the other vanish.
     fn check_duplicates(&self) -> Result<()> {
         let series = series(&self.rows, &columns(&self.rows));
-        let mut first: HashMap<(&str, Option<&str>, u64), usize> = HashMap::new();
+        let mut first: HashMap<(&str, String, Option<&str>, u64), usize> = HashMap::new();
         for (index, (row, series)) in self.rows.iter().zip(&series).enumerate() {
-            let Some(&earlier) = first.get(&(series, row.data_hash.as_deref(), row.seed)) else {
-                first.insert((series, row.data_hash.as_deref(), row.seed), index);
-                continue;
-            };
+            let key = (series.as_str(), protocol(row), row.data_hash.as_deref(), row.seed);
+            let Some(earlier) = first.insert(key, index) else { continue };
             bail!(
                 "{}:{}: cell {} repeats the experiment, data and seed of cell {} on line {}; {}",
                 self.path.display(),
@@ -124,6 +141,13 @@ impl Rows {
 }
 
 fn check_header(path: &Path, headers: &StringRecord) -> Result<()> {
+    let meaning = |name| REQUIRED.iter().find(|names| names.contains(&name)).map_or(name, |names| names[0]);
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    for name in headers {
+        if let Some(first) = seen.insert(meaning(name), name) {
+            bail!("{}:1: the columns `{first}` and `{name}` mean the same; keep one of the two", path.display());
+        }
+    }
     let missing = REQUIRED.iter().find(|names| !headers.iter().any(|found| names.contains(&found)));
     let Some(missing) = missing else { return Ok(()) };
     let all: Vec<String> = REQUIRED.iter().map(|names| names[0].to_string()).collect();
@@ -148,11 +172,17 @@ fn unknown_columns(
     unknown.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// A readable id for a row of another program, which has none.
+/// An id for a row of another program, which has none: a readable prefix and a hash of its settings.
 fn made_up_id(row: &Record) -> String {
     let time = row.train_time_steps.map_or_else(String::new, |t| format!("-t{t}"));
-    let extra: String = row.extra.iter().map(|(name, value)| format!("-{name}-{value}")).collect();
-    format!("{}-{}{time}-s{}{extra}", row.dataset, row.method, row.seed)
+    let settings: String = settings(row).into_iter().map(|(name, value)| format!("{name}={value};")).collect();
+    let data = row.data_hash.as_deref().unwrap_or_default();
+    format!("{}-{}{time}-s{}-{:08x}", row.dataset, row.method, row.seed, fnv1a(&format!("{settings}{data}")) >> 32)
+}
+
+/// The FNV-1a hash (Fowler, Noll and Vo), which is the same on every machine and in every version.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What a row must keep for its numbers to mean what the report says.
@@ -221,13 +251,30 @@ pub(crate) fn columns(rows: &[Record]) -> BTreeSet<String> {
     rows.iter().flat_map(|row| settings(row).into_keys()).collect()
 }
 
-/// What makes rows one experiment, seeds apart: for each row its `series_id`, or, where a row has none, its settings
-/// among `columns` and those of its parents.
-pub(crate) fn series(rows: &[Record], columns: &BTreeSet<String>) -> Vec<String> {
-    if rows.iter().all(|row| row.series_id.is_some()) {
-        return rows.iter().map(|row| row.series_id.clone().unwrap_or_default()).collect();
+/// A row's protocol. Where the checksum of the data that were read is known, it says more than the checksum that the
+/// data set's owners declare, so that part is left out.
+pub(crate) fn protocol(row: &Record) -> String {
+    if row.data_hash.is_none() {
+        return row.protocol_id.clone();
     }
-    derived_series(rows, columns)
+    let declared = |part: &&str| ["md5:", "md5s:", "sha256:", "unverified"].iter().any(|start| part.starts_with(start));
+    row.protocol_id.split(';').filter(|part| !declared(part)).collect::<Vec<_>>().join(";")
+}
+
+/// What makes rows one experiment, seeds apart: for each row its `series_id` with T and the columns that this program
+/// does not know, or, where a row has none, its settings among `columns` and those of its parents.
+pub(crate) fn series(rows: &[Record], columns: &BTreeSet<String>) -> Vec<String> {
+    identified(rows).unwrap_or_else(|| derived_series(rows, columns))
+}
+
+/// The keys of rows that all have a `series_id`.
+fn identified(rows: &[Record]) -> Option<Vec<String>> {
+    let key = |row: &Record| {
+        let extra = row.extra.iter().filter(|(name, _)| is_identity(name));
+        let extra: String = extra.map(|(name, value)| format!(" {name}={value}")).collect();
+        Some(format!("{} T={:?}{extra}", row.series_id.as_ref()?, row.train_time_steps))
+    };
+    rows.iter().map(key).collect()
 }
 
 /// As [`series`], from the settings even where a `series_id` is there: the other set of rows has none.
@@ -251,10 +298,8 @@ pub(crate) const MAXIMUM_CHAIN: usize = 64;
 /// The keys of two sets of rows that are to be compared, over what both record; with a sentence where that is less
 /// than either of them has.
 pub(crate) fn common_series(a: &Rows, b: &Rows) -> (Vec<String>, Vec<String>, Option<String>) {
-    let identified = |rows: &Rows| rows.rows.iter().all(|row| row.series_id.is_some());
-    if identified(a) && identified(b) {
-        let ids = |rows: &Rows| rows.rows.iter().map(|row| row.series_id.clone().unwrap_or_default()).collect();
-        return (ids(a), ids(b), None);
+    if let (Some(of_a), Some(of_b)) = (identified(&a.rows), identified(&b.rows)) {
+        return (of_a, of_b, None);
     }
     let (in_a, in_b) = (columns(&a.rows), columns(&b.rows));
     let common: BTreeSet<String> = in_a.intersection(&in_b).cloned().collect();

@@ -266,5 +266,5 @@ pub(crate) fn panel_label(panel: &Panel) -> String {
 
 /// Anchor of a cell's row.
 pub(crate) fn cell_anchor(cell_id: &str) -> String {
-    format!("cell-{}", crate::series::slug(cell_id))
+    format!("cell-{}", crate::series::whole_slug(cell_id))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::record::{Record, Status};
 use crate::results::Results;
-use crate::rows::settings;
+use crate::rows::{protocol, settings};
 use crate::stats::Summary;
 
 /// The method name of the ReLU twin.
@@ -29,7 +29,7 @@ pub struct Panel {
     pub slug: String,
     /// The method that the others are compared with.
     pub reference: String,
-    /// One a method (and recipe, where one method was run with several).
+    /// One per method (and recipe, where one method was run with several).
     pub lines: Vec<Line>,
 }
 
@@ -49,7 +49,7 @@ pub struct Line {
 pub struct Point {
     /// T at training and test; `None` for the ANN.
     pub time_steps: Option<usize>,
-    /// Places in [`Results::rows`], one a seed, by ascending seed.
+    /// Places in [`Results::rows`], one per seed, by ascending seed.
     pub rows: Vec<usize>,
     /// Last-epoch accuracy over the seeds.
     pub top1: Summary,
@@ -72,9 +72,39 @@ impl Panel {
         network(&self.architecture, self.width)
     }
 
-    /// The line that others are compared with: the first of the reference method.
+    /// The lines of the reference method: several if it ran with several recipes.
+    fn references(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| line.method == self.reference)
+    }
+
+    /// The first line of the reference method.
     pub fn reference(&self) -> Option<&Line> {
-        self.lines.iter().find(|line| line.method == self.reference)
+        self.references().next()
+    }
+
+    /// The line that another is compared with: of the reference method's lines the one whose recipe agrees with it in
+    /// the most settings, the first of several. None for that line itself.
+    pub fn reference_for(&self, line: &Line, results: &Results) -> Option<&Line> {
+        let first = self.reference()?;
+        if line.method == self.reference {
+            return (!std::ptr::eq(line, first)).then_some(first);
+        }
+        let settings_of = |line: &Line| line.points.first().map(|point| settings(&results.rows[point.rows[0]]));
+        let own = settings_of(line)?;
+        let agreeing = |other: &&Line| {
+            let other = settings_of(other).unwrap_or_default();
+            own.iter().filter(|(name, value)| other.get(*name) == Some(*value)).count()
+        };
+        // `max_by_key` takes the last of several, so the order is reversed.
+        self.references().collect::<Vec<_>>().into_iter().rev().max_by_key(agreeing)
+    }
+
+    /// How a comparison names a line and what it is compared with, if the reference ran with several recipes.
+    pub fn compared_label(&self, line: &Line, reference: &Line) -> String {
+        match self.references().count() {
+            0 | 1 => line.label(),
+            _ => format!("{} (with {})", line.label(), reference.label()),
+        }
     }
 }
 
@@ -131,7 +161,7 @@ pub(crate) fn network(architecture: &str, width: Option<usize>) -> String {
 }
 
 /// Data set, protocol, network, width, checksum of the data.
-type PanelKey<'a> = (&'a str, &'a str, &'a str, Option<usize>, Option<&'a str>);
+type PanelKey<'a> = (&'a str, String, &'a str, Option<usize>, Option<&'a str>);
 
 /// Groups the finished cells. Panels and lines keep the order of the plan (else of the rows).
 pub fn panels(results: &Results) -> Vec<Panel> {
@@ -139,7 +169,7 @@ pub fn panels(results: &Results) -> Vec<Panel> {
     for (index, row) in results.rows.iter().enumerate() {
         if row.status == Status::Done {
             let data = row.data_hash.as_deref();
-            let key = (&*row.dataset, &*row.protocol_id, &*row.architecture, row.width, data);
+            let key = (&*row.dataset, protocol(row), &*row.architecture, row.width, data);
             groups.entry(key).or_default().push(index);
         }
     }
@@ -147,14 +177,14 @@ pub fn panels(results: &Results) -> Vec<Panel> {
     let reference = results.reference();
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(key, _)| order.dataset(key.0));
-    let keys: Vec<PanelKey> = groups.iter().map(|(key, _)| *key).collect();
-    let protocols: Vec<&str> = keys.iter().map(|key| key.1).collect();
+    let keys: Vec<PanelKey> = groups.iter().map(|(key, _)| key.clone()).collect();
+    let protocols: Vec<&str> = keys.iter().map(|key| key.1.as_str()).collect();
     let mut slugs = BTreeSet::new();
     let panel = |(key, rows): (PanelKey, Vec<usize>)| Panel {
         dataset: key.0.to_string(),
-        protocol_id: key.1.to_string(),
+        protocol_id: results.rows[rows[0]].protocol_id.clone(),
         name: name_of(&key, &keys),
-        protocol: short_protocol(key.1, &protocols) + &data_apart(&key, &keys),
+        protocol: short_protocol(&key.1, &protocols) + &data_apart(&key, &keys),
         architecture: key.2.to_string(),
         width: key.3,
         slug: unique(slug(&panel_name(&key)), &mut slugs),
@@ -175,8 +205,8 @@ fn panel_name((dataset, _, architecture, width, _): &PanelKey) -> String {
 fn name_of(key: &PanelKey, all: &[PanelKey]) -> String {
     let alike: Vec<&PanelKey> = all.iter().filter(|other| other.0 == key.0).collect();
     let parts = |id: &str| id.split(';').map(str::to_string).collect::<Vec<_>>();
-    let shared = |part: &String| alike.iter().all(|other| parts(other.1).contains(part));
-    let mut apart: Vec<String> = parts(key.1).into_iter().filter(|part| !shared(part)).collect();
+    let shared = |part: &String| alike.iter().all(|other| parts(&other.1).contains(part));
+    let mut apart: Vec<String> = parts(&key.1).into_iter().filter(|part| !shared(part)).collect();
     if apart.is_empty() && alike.iter().any(|other| other.1 != key.1) {
         // The other protocol has a part more; this one is the plain one.
         apart.push("plain".into());
@@ -190,7 +220,7 @@ fn name_of(key: &PanelKey, all: &[PanelKey]) -> String {
 
 /// `; data 22df8dfaa3a70b57` where another panel of the same protocol has other data.
 fn data_apart(key: &PanelKey, all: &[PanelKey]) -> String {
-    let unlike = all.iter().any(|other| (other.0, other.1) == (key.0, key.1) && other.4 != key.4);
+    let unlike = all.iter().any(|other| other.0 == key.0 && other.1 == key.1 && other.4 != key.4);
     match unlike {
         true => format!("; data {}", key.4.unwrap_or("not recorded")),
         false => String::new(),
@@ -303,15 +333,8 @@ fn group(series: &[Series]) -> Vec<Vec<usize>> {
     for index in order {
         let (own, parent) = (&series[index], series[index].parent.and_then(place));
         let inherited = parent.and_then(|parent| line_of[parent]).filter(|&line| free(&lines[line], own.time_steps));
-        // A second child of one parent begins a line of its own, and so does a series without a parent whose equal
-        // has a place at this T already.
-        let like = || {
-            let equal = |line: &Vec<usize>| {
-                let first = &series[line[0]];
-                first.parent.is_none() && free(line, own.time_steps) && comparable(first) == comparable(own)
-            };
-            lines.iter().position(equal).filter(|_| own.parent.is_none())
-        };
+        // A second child of one parent begins a line of its own.
+        let like = || if own.parent.is_none() { alike(series, &lines, own) } else { None };
         let line = inherited.or_else(like).unwrap_or_else(|| {
             lines.push(Vec::new());
             lines.len() - 1
@@ -320,6 +343,26 @@ fn group(series: &[Series]) -> Vec<Vec<usize>> {
         line_of[index] = Some(line);
     }
     lines
+}
+
+/// The line that a series without a parent continues: one without a place at this T yet, with equal settings. Lines of
+/// unlike epochs are joined (an equal-epochs arm trains longer at smaller T) only if there is one candidate.
+fn alike(series: &[Series], lines: &[Vec<usize>], own: &Series) -> Option<usize> {
+    let equal = |line: &&usize| {
+        let (first, last) = (&series[lines[**line][0]], &series[lines[**line][lines[**line].len() - 1]]);
+        let free = lines[**line].iter().all(|&index| series[index].time_steps != own.time_steps);
+        free && first.parent.is_none()
+            && last.settings.get("ancestors") == own.settings.get("ancestors")
+            && comparable(first) == comparable(own)
+    };
+    let all: Vec<usize> = (0..lines.len()).collect();
+    let candidates: Vec<usize> = all.iter().filter(equal).copied().collect();
+    let same_epochs =
+        |line: &usize| lines[*line].iter().any(|&i| series[i].settings.get("epochs") == own.settings.get("epochs"));
+    candidates.iter().copied().find(same_epochs).or(match candidates[..] {
+        [only] => Some(only),
+        _ => None,
+    })
 }
 
 /// The settings that may not differ along a line: all but T, the epochs (an equal-epochs arm trains longer at smaller
@@ -399,6 +442,13 @@ fn points<'a>(results: &Results, series: impl Iterator<Item = &'a Series<'a>>) -
 
 /// Lower-case letters, digits and hyphens only, at most 60: safe as a file name and as an anchor.
 pub fn slug(text: &str) -> String {
+    let mut slug = whole_slug(text);
+    slug.truncate(60);
+    slug.trim_end_matches('-').to_string()
+}
+
+/// As [`slug`], of any length.
+pub fn whole_slug(text: &str) -> String {
     let mut slug = String::new();
     for c in text.chars().map(|c| c.to_ascii_lowercase()) {
         match c.is_ascii_alphanumeric() {
@@ -407,7 +457,6 @@ pub fn slug(text: &str) -> String {
             false => {}
         }
     }
-    slug.truncate(60);
     slug.trim_end_matches('-').to_string()
 }
 

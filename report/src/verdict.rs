@@ -149,7 +149,12 @@ fn judge_point(
                 Kind::Underpowered,
                 format!("{n} seeds show differences of {:.2} points or more; the band is ±{percent:.1}", 100.0 * least),
             ),
-            None => (Kind::Underpowered, "one seed has no spread: no difference can be told from chance".into()),
+            None if n == 1 => {
+                (Kind::Underpowered, "one seed has no spread: no difference can be told from chance".into())
+            }
+            None => {
+                (Kind::Underpowered, format!("{n} equal values have no spread: no difference can be told from chance"))
+            }
         },
     };
     let by_counts = setting.is_some_and(|setting| setting.content == Content::Counts);

@@ -242,7 +242,11 @@ fn the_nearest_experiment_is_named_and_never_chosen_by_its_outcome() {
     let mut synthetic = Synthetic::of_the_paper("worse", &[6], 3);
     let better = Synthetic::of_the_paper("better", &[6], 2).rows.into_iter().filter(|row| row.method == "better");
     synthetic.rows.extend(better.map(|row| Record { tau: Some(0.5), top1_last: Some(0.9425), ..row }));
-    synthetic.rows.iter_mut().filter(|row| row.method == "worse").for_each(|row| row.top1_last = Some(0.5));
+    synthetic
+        .rows
+        .iter_mut()
+        .filter(|row| row.method == "worse")
+        .for_each(|row| row.top1_last = Some(0.5 + 0.001 * row.seed as f64));
     let claims = claims_of(&synthetic);
     let claim = claim(&claims, T6);
     assert_eq!((claim.verdict, claim.n), (Kind::Below, Some(3)));

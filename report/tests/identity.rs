@@ -53,7 +53,7 @@ fn seeds_of_unlike_recipes_are_never_averaged_and_the_legend_says_what_differs()
         synthetic.rows.iter_mut().filter(|row| row.seed >= 2).for_each(change);
         let text = markdown(&synthetic);
         assert!(text.contains(&format!("dspike · {label} | 2 | 2 |")), "{label}: {text}");
-        assert_eq!(text.matches("| fake | dspike · ").count() % 2, 0, "{label}: a line without its counterpart");
+        assert!(text.matches("| fake | dspike · ").count() >= 2, "{label}: a line without its counterpart");
         assert!(!text.contains("| fake | dspike | 2 | 4 |"), "{label}");
     }
 }
@@ -292,4 +292,93 @@ fn tables_name_the_protocol_where_rows_differ_in_it() {
     let text = markdown(&synthetic);
     assert!(text.contains("| fake · held-out=152 | dspike | 2 | 2 |"), "{text}");
     assert!(text.contains("| fake · plain | dspike | 2 | 2 |"), "{text}");
+}
+
+#[test]
+fn unlike_protocols_of_one_experiment_are_not_compared() {
+    // A card ran out of memory in the folder: norms over fewer images, said in the row's protocol only.
+    let (dir, baseline) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut synthetic = one_arm();
+    synthetic.rows.iter_mut().for_each(|row| row.series_id = Some("one".into()));
+    synthetic.write(baseline.path());
+    synthetic.rows[1].protocol_id += ";micro-batch=32";
+    synthetic.write(dir.path());
+    let gate = check(dir.path(), baseline.path(), &Tolerance::default()).unwrap();
+    assert_eq!(gate.outcome, Outcome::Missing, "{}", gate.markdown());
+    assert!(gate.markdown().contains("seed 1: ran under another protocol"), "{}", gate.markdown());
+    // Equal data are equal data, whoever verified them.
+    let mut synthetic = one_arm();
+    synthetic.rows.iter_mut().for_each(|row| row.series_id = Some("one".into()));
+    synthetic.rows.iter_mut().for_each(|row| row.protocol_id = "fake/a;unverified:train=9,test=9".into());
+    synthetic.write(dir.path());
+    synthetic.rows.iter_mut().for_each(|row| row.protocol_id = "fake/a;md5:0123".into());
+    synthetic.write(baseline.path());
+    assert_eq!(check(dir.path(), baseline.path(), &Tolerance::default()).unwrap().outcome, Outcome::Pass);
+}
+
+#[test]
+fn rows_that_the_other_side_cannot_tell_apart_pair_with_nothing() {
+    let bare = BARE.lines().take(2).collect::<Vec<_>>().join("\n") + "\n";
+    let (_a, first) = file(&bare);
+    for lines in [["0.5,0.30", "0.05,0.91"], ["0.05,0.91", "0.5,0.30"]] {
+        let sweep = lines.map(|line| {
+            let (lr, top1) = line.split_once(',').unwrap();
+            format!("mine,shapes,shapes/official,4,0,{top1},{lr}\n")
+        });
+        let (_b, second) = file(&format!("method,dataset,protocol,T,seed,top1,lr\n{}", sweep.concat()));
+        let comparison = compare(&first, &second).unwrap();
+        assert!(comparison.rows.is_empty() && comparison.exit_code() == 11);
+        assert!(
+            comparison.gaps[0].contains("differ only in columns that the other side does not have"),
+            "{:?}",
+            comparison.gaps
+        );
+    }
+}
+
+#[test]
+fn a_line_continues_where_the_epochs_are_equal() {
+    // Two experiments of one suite: T = 4 with 16 epochs, T = 4 and 2 with 32.
+    let mut synthetic = Synthetic::over(vec![("fake", "fake/a", true)], &["dspike-no-tit"], &[4, 2], 1);
+    synthetic.rows.retain(|row| row.method != "ann");
+    synthetic.rows.iter_mut().for_each(|row| row.epochs = Some(32));
+    let mut short = synthetic.rows[0].clone();
+    (short.epochs, short.cell_id) = (Some(16), "short".into());
+    synthetic.rows.insert(0, short);
+    let text = markdown(&synthetic);
+    for line in ["epochs 16 | 4 | 1 |", "epochs 32 | 4 | 1 |", "epochs 32 | 2 | 1 |"] {
+        assert!(text.contains(&format!("| fake | dspike-no-tit · {line}")), "{line}: {text}");
+    }
+}
+
+#[test]
+fn each_arm_is_compared_with_the_reference_of_its_own_recipe() {
+    let mut synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["dspike", "rectangle"], &[2], 2);
+    let mut fast = synthetic.rows.clone();
+    for row in &mut fast {
+        row.cell_id += "-fast";
+        row.lr = Some(0.5);
+    }
+    synthetic.rows.extend(fast);
+    let text = markdown(&synthetic);
+    assert!(text.contains("rectangle · lr 0.5 (with dspike · lr 0.5) | 2 | 2 |"), "{text}");
+    assert!(text.contains("rectangle · lr 0.05 (with dspike · lr 0.05) | 2 | 2 |"), "{text}");
+}
+
+#[test]
+fn doubled_columns_and_ids_and_folders_are_errors() {
+    let (dir, _) = file(&BARE.replacen("top1", "top1,top1_last", 1).replace("0.9", "0.9,0.9"));
+    let error = format!("{:#}", render(dir.path()).unwrap_err());
+    assert!(error.contains("rows.csv:1: the columns `top1` and `top1_last` mean the same"), "{error}");
+    let (dir, _) = file("cell_id,method,dataset,protocol,T,seed,top1\na,m,d,p,4,0,0.5\na,m,d,p,4,1,0.5\n");
+    let error = format!("{:#}", render(dir.path()).unwrap_err());
+    assert!(error.contains("rows.csv:3: cell_id a stands on line 2 too"), "{error}");
+    let (dir, path) = file(BARE);
+    let error =
+        format!("{:#}", report::render_together(&[dir.path(), &path], &dir.path().join("x"), None).unwrap_err());
+    assert!(error.contains("is given twice"), "{error}");
+    // A whole last line with a field too few is no torn write.
+    let (dir, _) = file(&format!("{BARE}mine,shapes,shapes/official,4\n"));
+    let error = format!("{:#}", render(dir.path()).unwrap_err());
+    assert!(error.contains("rows.csv:8: 4 fields where the header has 6"), "{error}");
 }

@@ -155,7 +155,8 @@ fn a_single_accuracy_has_wilsons_interval_and_every_accuracy_its_image_error() {
 
 #[test]
 fn classes_and_confusions_follow_from_the_predictions() {
-    let synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["dspike"], &[2], 1);
+    let mut synthetic = Synthetic::over(vec![("fake", "fake/a", false)], &["dspike"], &[2], 1);
+    synthetic.rows[0].top1_last = Some(0.75);
     let dir = tempfile::tempdir().unwrap();
     synthetic.write(dir.path());
     let (label, predicted) = (vec![0, 0, 1, 1], vec![0, 1, 1, 1]);
@@ -165,7 +166,7 @@ fn classes_and_confusions_follow_from_the_predictions() {
     fs::write(cell.join("predictions.npy"), Predictions { label, predicted, right }.to_npy()).unwrap();
     let page = fs::read_to_string(report::render(dir.path()).unwrap().html).unwrap();
     let section = page.split("id=\"classes\"").nth(1).unwrap();
-    assert!(section.contains("Accuracy per class: fake, dspike, T = 2"), "{section}");
+    assert!(section.contains("Accuracy per class: fake, dspike, T = 2, 1 of 1 seeds"), "{section}");
     assert!(section.contains("50.00") && section.contains("100.00"), "one class is half right, the other wholly");
     assert!(section.contains("1 of 1 pairs of classes"), "{section}");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::{Cell, Column, Row, Section, Table, percent};
-use crate::image_error::interval_cell;
+use crate::image_error::{self, interval_cell};
 use crate::model::Model;
 use crate::predictions::Predictions;
 use crate::series::{Panel, Point};
@@ -25,11 +25,18 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
         let Some(line) = panel.reference() else { continue };
         // The largest T stands for the arm; a table for each T would say nearly the same.
         let Some(point) = line.points.last() else { continue };
-        let cells = read(model, point)?;
+        let cells = read(model, point, &mut section)?;
         if cells.is_empty() {
             continue;
         }
-        let name = format!("{}, {}, T = {}", panel.name, line.label(), time_steps(point.time_steps));
+        let name = format!(
+            "{}, {}, T = {}, {} of {} seeds",
+            panel.name,
+            line.label(),
+            time_steps(point.time_steps),
+            cells.len(),
+            point.rows.len()
+        );
         section.table(per_class(panel, &line.method, &name, &cells));
         section.table(confusions(panel, &line.method, &name, &cells));
     }
@@ -39,42 +46,55 @@ pub(crate) fn section(model: &Model) -> Result<Option<Section>> {
     section.blocks.insert(
         0,
         super::Block::Text(
-            "From cells/<cell>/predictions.npy of the reference arm, all seeds together: each seed answers every test \
-             image once. The intervals cover the choice of test images only, and take the seeds' answers to one image \
-             for independent, so they are a little too narrow."
+            "From cells/<cell>/predictions.npy of the reference arm. The accuracy of a class is the mean over seeds; its \
+             interval covers the choice of test images only, for as many answers as the class has images, because the \
+             seeds' answers to one image are alike."
                 .into(),
         ),
     );
     Ok(Some(section))
 }
 
-fn read(model: &Model, point: &Point) -> Result<Vec<Predictions>> {
-    let read = |&row: &usize| model.results.predictions(&model.results.rows[row]);
-    point.rows.iter().filter_map(|row| read(row).transpose()).collect()
+/// The predictions of a point's seeds that are there; a sentence in the section for those that cannot be used.
+fn read(model: &Model, point: &Point, section: &mut Section) -> Result<Vec<Predictions>> {
+    let mut cells: Vec<Predictions> = Vec::new();
+    for row in point.rows.iter().map(|&row| &model.results.rows[row]) {
+        let Some(predictions) = model.results.predictions(row)? else { continue };
+        let problem = match cells.first() {
+            Some(first) if first.label != predictions.label => Some("its test images are others".to_string()),
+            _ => image_error::check_accuracy(row, &predictions).err(),
+        };
+        match problem {
+            Some(problem) => section.text(format!("{} is left out: {problem}.", row.cell_id)),
+            None => cells.push(predictions),
+        }
+    }
+    Ok(cells)
 }
 
 /// One row per class: its accuracy with Wilson's interval, the lowest first.
 fn per_class(panel: &Panel, method: &str, name: &str, cells: &[Predictions]) -> Table {
     let mut counts: BTreeMap<u16, (usize, usize)> = BTreeMap::new();
     for class in cells.iter().flat_map(Predictions::per_class) {
-        let (right, n) = counts.entry(class.class).or_default();
-        (*right, *n) = (*right + class.right, *n + class.n);
+        let (right, images) = counts.entry(class.class).or_default();
+        (*right, *images) = (*right + class.right, class.n);
     }
+    let seeds = cells.len();
+    let accuracy = |(right, images): (usize, usize)| right as f64 / (seeds * images.max(1)) as f64;
     let mut counts: Vec<(u16, (usize, usize))> = counts.into_iter().collect();
-    let accuracy = |(right, n): (usize, usize)| right as f64 / n.max(1) as f64;
     counts.sort_by(|a, b| accuracy(a.1).total_cmp(&accuracy(b.1)));
     let columns = vec![
         Column::number("class"),
-        Column::number("answers").hint("test images of the class, times seeds"),
+        Column::number("images").hint("test images of the class"),
         Column::number("top-1 %"),
-        Column::number("95 % interval").hint("Wilson's interval over the answers"),
+        Column::number("95 % interval").hint("Wilson's interval over the images"),
     ];
-    let rows = counts.into_iter().map(|(class, (right, n))| {
+    let rows = counts.into_iter().map(|(class, (right, images))| {
         let cells = vec![
             Cell::count(class.into()),
-            Cell::count(n),
-            Cell::number(Some(accuracy((right, n))), percent).of_panel(panel),
-            interval_cell(wilson(right, n, CONFIDENCE)),
+            Cell::count(images),
+            Cell::number(Some(accuracy((right, images))), percent).of_panel(panel),
+            interval_cell(wilson((right as f64 / seeds as f64).round() as usize, images, CONFIDENCE)),
         ];
         Row::of(&panel.dataset, method, cells)
     });

@@ -14,6 +14,8 @@ use crate::verdict::time_steps;
 pub(crate) struct Pair<'a> {
     pub panel: &'a Panel,
     pub line: &'a Line,
+    /// What it is compared with.
+    pub reference: &'a Line,
     pub point: &'a Point,
     pub paired: Paired,
     /// Holm-corrected over the whole table.
@@ -71,13 +73,13 @@ pub(crate) fn told_apart(model: &Model) -> (usize, usize) {
 pub(crate) fn pairs(model: &Model) -> Vec<Pair<'_>> {
     let mut pairs = Vec::new();
     for panel in &model.panels {
-        let Some(reference) = panel.reference() else { continue };
-        for line in panel.lines.iter().filter(|line| !std::ptr::eq(*line, reference) && line.method != ANN) {
+        for line in panel.lines.iter().filter(|line| line.method != ANN) {
+            let Some(reference) = panel.reference_for(line, &model.results) else { continue };
             for point in &line.points {
                 let other = reference.at(point.time_steps);
                 let differences = other.map(|other| point.differences(other, &model.results, |row| row.top1_last));
                 if let Some(paired) = differences.and_then(|differences| stats::paired(&differences)) {
-                    pairs.push(Pair { panel, line, point, paired, corrected: None, images: None });
+                    pairs.push(Pair { panel, line, reference, point, paired, corrected: None, images: None });
                 }
             }
         }
@@ -96,7 +98,7 @@ fn add_errors_over_images(model: &Model, pairs: &mut [Pair]) -> Result<Vec<Strin
     let read = |row: &Record| results.predictions(row);
     let mut problems = Vec::new();
     for pair in pairs {
-        let reference = pair.panel.reference().and_then(|line| line.at(pair.point.time_steps));
+        let reference = pair.reference.at(pair.point.time_steps);
         let Some(reference) = reference else { continue };
         let rows = pair.point.common_rows(reference, results);
         match image_error::over_images(&rows, [&read, &read])? {
@@ -132,7 +134,7 @@ fn pair_table(model: &Model, pairs: &[Pair]) -> Table {
         let paired = &pair.paired;
         let mut cells = vec![
             Cell::text(&pair.panel.name).of_panel(pair.panel),
-            Cell::text(pair.line.label()),
+            Cell::text(pair.panel.compared_label(pair.line, pair.reference)),
             Cell::number(pair.point.time_steps.map(|t| t as f64), |_| time_steps(pair.point.time_steps)),
             Cell::count(paired.n),
             Cell::number(Some(paired.difference), points)

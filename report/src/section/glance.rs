@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::comparison::{Pair, pairs};
 use super::{Cell, Column, Row, Table, interval, panel_label};
 use crate::model::Model;
-use crate::series::{ANN, Line};
+use crate::series::ANN;
 use crate::stats::Paired;
 use crate::verdict::{Kind, time_steps};
 
@@ -83,8 +83,8 @@ fn at_end(pair: &Pair) -> bool {
 }
 
 fn row(question: &Pair) -> Row {
-    let Pair { panel, line, point, paired, corrected, .. } = question;
-    let reference = panel.reference().map_or_else(|| panel.reference.clone(), Line::label);
+    let Pair { panel, line, reference, point, paired, corrected, .. } = question;
+    let reference = reference.label();
     let time = time_steps(point.time_steps);
     let text = format!("{}: is {} better than {reference} at T = {time}?", panel_label(panel), line.label());
     let (answer, class) = answer(paired, *corrected);
@@ -102,8 +102,14 @@ fn row(question: &Pair) -> Row {
 fn answer(paired: &Paired, corrected: Option<f64>) -> (String, &'static str) {
     let points = |fraction: f64| format!("{:.2} points", 100.0 * fraction.abs());
     let direction = if paired.difference < 0.0 { "lower" } else { "higher" };
-    let Some((low, high)) = paired.interval else {
+    if paired.n == 1 {
         return ("one seed: nothing can be said".into(), "open");
+    }
+    let Some((low, high)) = paired.interval else {
+        // All differences are equal: no spread, which says nothing about the next seed.
+        let equal = paired.difference == 0.0;
+        let size = if equal { "equal".into() } else { format!("{direction} by {}", points(paired.difference)) };
+        return (format!("{size} in every pair: no test"), "open");
     };
     let outside = low > 0.0 || high < 0.0;
     let size = points(paired.difference);
@@ -113,7 +119,6 @@ fn answer(paired: &Paired, corrected: Option<f64>) -> (String, &'static str) {
             (format!("{}: {direction} by {size}", if direction == "lower" { "no" } else { "yes" }), class)
         }
         Some(_) if outside => (format!("{direction} by {size}, but not after Holm's correction"), "open"),
-        None if outside => (format!("{direction} by {size} in every pair: no test"), "open"),
         _ => (format!("no difference larger than {} (95 %)", points(low.abs().max(high.abs()))), "open"),
     }
 }
@@ -158,5 +163,6 @@ mod tests {
         assert_eq!(words(&[0.2, 0.21, 0.22], Some(0.01)), "yes: higher by 21.00 points");
         assert_eq!(words(&[0.2, 0.21, 0.22], Some(0.2)), "higher by 21.00 points, but not after Holm's correction");
         assert_eq!(words(&[-0.01, -0.01], None), "lower by 1.00 points in every pair: no test");
+        assert_eq!(words(&[0.0, 0.0], None), "equal in every pair: no test");
     }
 }

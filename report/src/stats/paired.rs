@@ -3,8 +3,8 @@
 use statrs::distribution::ContinuousCDF;
 use statrs::function::gamma::ln_gamma;
 
-use super::summary::student;
-use super::{CONFIDENCE, mean, std, t_interval};
+use super::summary::{spread, student};
+use super::{CONFIDENCE, mean, t_interval};
 
 /// Paired comparison of two methods over the seeds they share.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Paired {
     pub n: usize,
     /// Mean of the differences a − b.
     pub difference: f64,
-    /// 95 % t interval of the mean difference; `None` for one pair.
+    /// 95 % t interval of the mean difference; `None` for one pair, and where all differences are equal.
     pub interval: Option<(f64, f64)>,
     /// Two-sided p of the paired t test; `None` for one pair, and where all differences are equal.
     pub p: Option<f64>,
@@ -25,8 +25,7 @@ pub struct Paired {
 /// Paired t test of the differences a − b. `None` for no pairs.
 pub fn paired(differences: &[f64]) -> Option<Paired> {
     let (n, difference) = (differences.len(), mean(differences)?);
-    // Equal differences come out a few rounding errors apart: no spread to test against.
-    let spread = std(differences).filter(|&std| std > 1e-9 * (1.0 + difference.abs()));
+    let spread = spread(differences);
     let t = spread.map(|std| difference / (std / (n as f64).sqrt()));
     let p = t.zip(student(n)).map(|(t, student)| 2.0 * student.cdf(-t.abs()));
     let effect = spread.zip(hedges_correction(n)).map(|(std, correction)| correction * difference / std);

@@ -48,16 +48,26 @@ pub(super) fn student(n: usize) -> Option<StudentsT> {
     n.checked_sub(1).filter(|&freedom| freedom > 0).and_then(|freedom| StudentsT::new(0.0, 1.0, freedom as f64).ok())
 }
 
-/// Two-sided t interval of the mean; `None` below two values.
+/// The standard deviation as a scale to test against; `None` below two values and where all are equal. Equal values
+/// come out a few rounding errors apart, and say nothing about how far the next one would lie.
+pub(super) fn spread(values: &[f64]) -> Option<f64> {
+    let mean = mean(values)?;
+    std(values).filter(|&std| std > 1e-9 * (1.0 + mean.abs()))
+}
+
+/// Two-sided t interval of the mean; `None` below two values and where all are equal.
 pub fn t_interval(values: &[f64], confidence: f64) -> Option<(f64, f64)> {
-    let (n, mean, std) = (values.len(), mean(values)?, std(values)?);
+    let (n, mean, std) = (values.len(), mean(values)?, spread(values)?);
     let half = student(n)?.inverse_cdf(0.5 + confidence / 2.0) * std / (n as f64).sqrt();
     Some((mean - half, mean + half))
 }
 
 /// Smallest true difference from a fixed number that n seeds of this spread would show as significant (two-sided
-/// 5 %) four times in five: (t₀.₉₇₅ + t₀.₈₀)·s/√n. `None` for n < 2.
+/// 5 %) four times in five: (t₀.₉₇₅ + t₀.₈₀)·s/√n. `None` for n < 2 and for no spread.
 pub fn detectable_difference(n: usize, std: f64) -> Option<f64> {
+    if std <= 1e-9 {
+        return None;
+    }
     let student = student(n)?;
     Some((student.inverse_cdf(0.975) + student.inverse_cdf(0.8)) * std / (n as f64).sqrt())
 }

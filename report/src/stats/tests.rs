@@ -89,9 +89,12 @@ fn one_seed_has_no_spread() {
 }
 
 #[test]
-fn equal_differences_have_an_interval_but_no_test() {
+fn equal_values_have_neither_interval_nor_test_nor_verdict() {
     let pair = paired(&[0.25, 0.25, 0.25]).unwrap();
-    assert_eq!((pair.interval, pair.p, pair.effect), (Some((0.25, 0.25)), None, None));
+    assert_eq!((pair.interval, pair.p, pair.effect), (None, None, None));
+    assert_eq!(Summary::of(&[0.9, 0.9]).unwrap().interval, None);
+    assert_eq!(band(&[0.9366; 3], 0.9366, 0.005), Band::Undecided);
+    assert_eq!(detectable_difference(3, 0.0), None);
 }
 
 #[test]
