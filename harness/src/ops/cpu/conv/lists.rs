@@ -1,7 +1,7 @@
 //! Spike bits to lists of positions, without branches: a table gives the set bits of a byte.
 
-use super::super::byte::PLACES;
-use super::super::simd::{self, Kernel, Simd};
+use crate::ops::cpu::byte::PLACES;
+use crate::ops::cpu::simd::{self, Kernel, Simd};
 
 /// The spikes of some rows of pixels, for one block of channels, in pixel order.
 pub(super) struct RowLists {

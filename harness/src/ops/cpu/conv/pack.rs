@@ -1,7 +1,7 @@
 //! Weights from OIHW to the order in which a kernel reads them.
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, tiles};
+use crate::ops::cpu::parallel::{Aligned, Shared, tiles};
+use crate::ops::{ConvShape, pad8};
 use std::ops::Range;
 
 /// An OIHW weight read as `[tap][src][dst]`: forward sums over the inputs, the input's gradient over the outputs.

@@ -1,7 +1,7 @@
 //! A band of the input with zeros around it, so that inner loops need no borders.
 
-use super::super::super::Input;
-use super::super::byte::FLOATS;
+use crate::ops::Input;
+use crate::ops::cpu::byte::FLOATS;
 use std::ops::Range;
 
 /// Which part of a map lies in the buffer, and where.

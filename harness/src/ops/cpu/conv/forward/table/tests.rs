@@ -1,8 +1,13 @@
-use super::super::super::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
-use super::super::super::parallel::Shared;
-use super::super::super::simd::{Level, level};
-use super::super::super::tests::reference::{self, any_path, limited_path, map, normals, spikes};
-use super::super::{ConvShape, Input, Packed, event, exact, fire, fires_at_once, forward_packed, out_channels, path};
+use crate::ops::cpu::conv::fixed_point;
+use crate::ops::cpu::conv::forward::spike_list;
+use crate::ops::cpu::conv::select::{fires_at_once, path};
+use crate::ops::cpu::conv::tiles::out_channels;
+use crate::ops::cpu::conv::{Packed, fire, forward_packed};
+use crate::ops::cpu::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
+use crate::ops::cpu::parallel::Shared;
+use crate::ops::cpu::simd::{Level, level};
+use crate::ops::cpu::tests::reference::{self, any_path, limited_path, map, normals, spikes};
+use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
 
 /// Every way to cut the window: one byte of channels and more, 64 channels, more, with a rest of them; and by columns.
@@ -14,7 +19,7 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
 
 /// The sums by tables and by lists: whole numbers, so they must be the same.
 fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
-    let whole = exact::whole(s, &normals(1, s.weight_len()));
+    let whole = fixed_point::whole(s, &normals(1, s.weight_len()));
     let (_, spikes) = spikes(2, s.images * s.height * s.width, s.c_in, density);
     let sums = |forward: &dyn Fn(Shared<f32>)| {
         let mut out = vec![f32::NAN; s.out_len()];
@@ -26,7 +31,7 @@ fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
             let map = super::Map { target, channels: out_channels(s), scale: Some(&whole.scale) };
             super::forward(s, &spikes, &super::pack(s, &whole.weight), map);
         }),
-        sums(&|out| event::forward(s, &spikes, &event::pack(s, &whole.weight), Some(&whole.scale), out)),
+        sums(&|out| spike_list::forward(s, &spikes, &spike_list::pack(s, &whole.weight), Some(&whole.scale), out)),
     ]
 }
 

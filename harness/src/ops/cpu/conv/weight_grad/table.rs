@@ -1,12 +1,13 @@
 //! The weight gradient of spikes by tables: the sums of all subsets of a few pixels' gradients. The spikes of an input
 //! channel, as a tap meets them at these pixels, are a subset's number.
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, scratch, tiles, written};
-use super::super::simd::{self, Kernel, Simd};
-use super::lists::transpose8;
-use super::table::{WIDEST, subsets, table_floats};
-use super::{blocks, out_channels, pack};
+use crate::ops::cpu::conv::lists::transpose8;
+use crate::ops::cpu::conv::pack;
+use crate::ops::cpu::conv::subset_tables::{WIDEST, subsets, table_floats};
+use crate::ops::cpu::conv::tiles::{blocks, out_channels};
+use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles, written};
+use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::{ConvShape, pad8};
 
 /// Spikes that are looked up together.
 const WORD: usize = 64;
@@ -25,7 +26,7 @@ fn fits(s: &ConvShape) -> bool {
 
 /// Whether these tables are faster than lists, and than a dense product. It must not depend on the machine: gradients
 /// would, for their sums are grouped otherwise.
-pub(super) fn pays(s: &ConvShape, density: f64) -> bool {
+pub(in crate::ops::cpu::conv) fn pays(s: &ConvShape, density: f64) -> bool {
     fits(s) && density > if s.kernel * s.kernel * s.c_in < 512 { 0.26 } else { 0.2 }
 }
 
@@ -231,9 +232,9 @@ impl Choose<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::simd::Level;
-    use super::super::super::tests::reference::{self as naive, any_path, limited_path, map, same_on_any_threads};
     use super::*;
+    use crate::ops::cpu::simd::Level;
+    use crate::ops::cpu::tests::reference::{self as naive, any_path, limited_path, map, same_on_any_threads};
     use proptest::prelude::*;
 
     /// Tables of every size, words of one line and of many.

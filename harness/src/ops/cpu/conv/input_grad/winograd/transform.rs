@@ -1,8 +1,8 @@
 //! The transforms: gradients and weights to the 36 points, products back to pixels.
 
-use super::super::super::super::pad8;
-use super::super::super::simd::{self, Kernel, Simd};
 use super::{Job, POINTS, Tiles};
+use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::pad8;
 use std::ops::Range;
 
 /// One dimension of the gradient's transform.

@@ -1,15 +1,15 @@
 //! What becomes of the tables' sums: sums for the next pass, a map, or at once the spikes of the neurons behind it.
 
-use super::super::super::lif::{Extra, Folded, LifShape, Neuron, affine};
-use super::super::super::parallel::Shared;
-use super::super::super::simd::{self, Simd};
 use super::load;
+use crate::ops::cpu::lif::{Extra, Folded, LifShape, Neuron, affine};
+use crate::ops::cpu::parallel::Shared;
+use crate::ops::cpu::simd::{self, Simd};
 
 /// Pixels of the map that are asked for ahead of their turn.
 const AHEAD: usize = 32;
 
 /// Takes the sums, in whole numbers.
-pub(in super::super) trait Sink: Copy {
+pub(in crate::ops::cpu::conv) trait Sink: Copy {
     type Ready<S: Simd, const N: usize>: Take<S, N>;
     /// Steps of which each takes its part of the images; one where images have nothing to do with each other.
     #[inline(always)]
@@ -29,7 +29,7 @@ pub(in super::super) trait Sink: Copy {
 }
 
 /// A [`Sink`] for some channels, with their coefficients in registers.
-pub(in super::super) trait Take<S: Simd, const N: usize>: Copy {
+pub(in crate::ops::cpu::conv) trait Take<S: Simd, const N: usize>: Copy {
     /// Whether one step leaves something for the next.
     const STATE: bool = false;
     /// Takes the sums of the pixel at this position. `state`: what its last step returned, zeros at t = 0.
@@ -75,15 +75,15 @@ impl<S: Simd, const N: usize> Take<S, N> for Sums {
 
 /// The map of a convolution's outputs, each `scale` times its sum, or the sums where there is none.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Map<'a> {
-    pub(in super::super) target: Shared<f32>,
+pub(in crate::ops::cpu::conv) struct Map<'a> {
+    pub(in crate::ops::cpu::conv) target: Shared<f32>,
     /// Floats of a pixel.
-    pub(in super::super) channels: usize,
-    pub(in super::super) scale: Option<&'a [f32]>,
+    pub(in crate::ops::cpu::conv) channels: usize,
+    pub(in crate::ops::cpu::conv) scale: Option<&'a [f32]>,
 }
 
 #[derive(Clone, Copy)]
-pub(in super::super) struct MapAt<S: Simd, const N: usize> {
+pub(in crate::ops::cpu::conv) struct MapAt<S: Simd, const N: usize> {
     target: *mut f32,
     channels: usize,
     scale: Option<[S::V; N]>,
@@ -121,18 +121,18 @@ impl<S: Simd, const N: usize> Take<S, N> for MapAt<S, N> {
 
 /// The spikes of the neurons whose main branch the convolution is.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Fire<'a, X> {
-    pub(in super::super) l: LifShape,
+pub(in crate::ops::cpu::conv) struct Fire<'a, X> {
+    pub(in crate::ops::cpu::conv) l: LifShape,
     /// What an output is of its sum.
-    pub(in super::super) scale: &'a [f32],
-    pub(in super::super) norm: Folded<'a>,
+    pub(in crate::ops::cpu::conv) scale: &'a [f32],
+    pub(in crate::ops::cpu::conv) norm: Folded<'a>,
     /// The shortcut.
-    pub(in super::super) extra: X,
-    pub(in super::super) spikes: Shared<u8>,
+    pub(in crate::ops::cpu::conv) extra: X,
+    pub(in crate::ops::cpu::conv) spikes: Shared<u8>,
 }
 
 #[derive(Clone, Copy)]
-pub(in super::super) struct FireAt<S: Simd, const N: usize, X> {
+pub(in crate::ops::cpu::conv) struct FireAt<S: Simd, const N: usize, X> {
     neuron: Neuron<S>,
     /// Of a pixel's spikes.
     bytes: usize,

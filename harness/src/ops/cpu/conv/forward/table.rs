@@ -4,25 +4,22 @@
 //! A 3×3 convolution of stride 1 walks along the lines of its input: a byte's place in the tables is found once and serves
 //! the three outputs that the byte reaches. Others look up each output's bytes for itself.
 
+mod epilogue;
 mod plan;
-mod sink;
 #[cfg(test)]
 mod tests;
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, map_tiles, scratch, tiles};
-use super::super::simd::{self, Kernel, Level, Simd};
-use super::{blocks, out_channels, pack};
+use crate::ops::cpu::conv::pack;
+use crate::ops::cpu::conv::subset_tables::{subsets, table_floats};
+use crate::ops::cpu::conv::tiles::{blocks, out_channels};
+use crate::ops::cpu::parallel::{Aligned, map_tiles, scratch, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::{ConvShape, pad8};
+use epilogue::{Sink, Sums, Take};
 use plan::{Lookups, Pass, Plan, Run};
-use sink::{Sink, Sums, Take};
 
-pub(super) use plan::{cycles, fit, gain};
-pub(super) use sink::{Fire, Map};
-
-/// Widest block of output channels in the weight's gradient: a row of a table is a cache line.
-pub(super) const WIDEST: usize = 16;
-/// Floats between two tables, so that their equal rows do not compete for a set of the cache.
-const GAP: usize = 23 * 16;
+pub(in crate::ops::cpu::conv) use epilogue::{Fire, Map};
+pub(in crate::ops::cpu::conv) use plan::{cycles, fit, gain};
 
 /// Output channels of the widest block that shares tables.
 fn widest(s: &ConvShape) -> usize {
@@ -86,13 +83,8 @@ pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packe
 }
 
 /// The OIHW `weight`, in whole numbers, as `[out block][kernel row][kernel column][in channel][width]`.
-pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
+pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     pack::rows(s, weight, &blocks(out_channels(s), widest(s)), &[(0, pad8(s.c_in))])
-}
-
-/// Floats from one table of the subsets of so many rows to the next.
-pub(super) const fn table_floats(bits: usize, width: usize) -> usize {
-    (width << bits) + GAP
 }
 
 /// One pass over a group of images for one block of output channels.
@@ -417,42 +409,6 @@ unsafe fn add<S: Simd, const N: usize>(sums: &mut [S::V; N], row: *const u8, tab
         let row: [S::V; N] = load::<S, N>(row.cast::<f32>().add(table * table_floats(8, N * S::LANES)));
         for n in 0..N {
             sums[n] = S::add_ints(sums[n], row[n]);
-        }
-    }
-}
-
-/// The sums by `add` of all subsets of `BITS` rows: the row of a subset's number has the sum over its bits.
-///
-/// # Safety
-/// There are `BITS` (at least 3) rows of `N` vectors, and room for 2^BITS of them.
-#[inline(always)]
-pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
-    rows: *const f32,
-    table: *mut f32,
-    add: impl Fn(S::V, S::V) -> S::V,
-) {
-    let width = N * S::LANES;
-    for n in 0..N {
-        // SAFETY: the caller's.
-        unsafe {
-            let (rows, table) = (rows.add(n * S::LANES), table.add(n * S::LANES));
-            // The subsets of the first three rows stay in registers.
-            let mut low = [S::zero(); 8];
-            for subset in 1..8usize {
-                let last = subset.ilog2() as usize;
-                low[subset] = add(low[subset - (1 << last)], S::load(rows.add(last * width)));
-            }
-            for high in 0..1usize << (BITS - 3) {
-                let mut base = S::zero();
-                if high > 0 {
-                    let last = high.ilog2() as usize;
-                    let rest = S::load(table.add(8 * (high - (1 << last)) * width));
-                    base = add(rest, S::load(rows.add((3 + last) * width)));
-                }
-                for subset in 0..8 {
-                    S::store(table.add((8 * high + subset) * width), add(base, low[subset]));
-                }
-            }
         }
     }
 }

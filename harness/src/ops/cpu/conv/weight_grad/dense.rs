@@ -1,11 +1,12 @@
 //! The weight gradient of dense inputs: tiles of (tap, input channel) by output channels, summed over pixels in registers.
 
-use super::super::super::{ConvShape, Input, pad8};
-use super::super::parallel::{Aligned, Shared, map_tiles, scratch};
-use super::super::simd::{self, Kernel, Level, Simd};
-use super::dense::Problem;
-use super::padded::MapSize;
-use super::{blocks, pack};
+use crate::ops::cpu::conv::direct::Problem;
+use crate::ops::cpu::conv::pack;
+use crate::ops::cpu::conv::padded::MapSize;
+use crate::ops::cpu::conv::tiles::blocks;
+use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, scratch};
+use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::{ConvShape, Input, pad8};
 
 /// Pixels summed in registers before they are added to the partial sum: their gradients stay in the first-level cache.
 const CHUNK: usize = 128;

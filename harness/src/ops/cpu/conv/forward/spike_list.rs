@@ -1,11 +1,12 @@
-//! The forward of spikes: weight rows of the spikes in a window are added up, in whole numbers ([`super::exact`]).
+//! The forward of spikes: weight rows of the spikes in a window are added up, in whole numbers ([`crate::ops::cpu::conv::fixed_point`]).
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, map_tiles, tiles};
-use super::super::simd::{self, Kernel, Level, Simd};
-use super::exact::Scale;
-use super::lists::RowLists;
-use super::{blocks, out_channels, pack};
+use crate::ops::cpu::conv::fixed_point::Scale;
+use crate::ops::cpu::conv::lists::RowLists;
+use crate::ops::cpu::conv::pack;
+use crate::ops::cpu::conv::tiles::{blocks, out_channels};
+use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::{ConvShape, pad8};
 
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
@@ -28,7 +29,13 @@ fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
 }
 
 /// The sums of bit-packed spikes over a weight from [`pack`], each divided by its channel's `scale` where that is given.
-pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Option<&[f32]>, target: Shared<f32>) {
+pub(in crate::ops::cpu::conv) fn forward(
+    s: &ConvShape,
+    spikes: &[u8],
+    packed: &[f32],
+    scale: Option<&[f32]>,
+    target: Shared<f32>,
+) {
     let (out_blocks, in_blocks) = channel_blocks(s);
     let out_pixels = s.out_height() * s.out_width();
     let images = (GROUP_PIXELS / out_pixels).clamp(1, (s.images / FEWEST_GROUPS).max(1));
@@ -61,7 +68,7 @@ pub(super) fn forward(s: &ConvShape, spikes: &[u8], packed: &[f32], scale: Optio
 }
 
 /// The OIHW `weight`, in whole numbers, as [`forward`] reads it.
-pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
+pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     let (out_blocks, in_blocks) = channel_blocks(s);
     pack::rows(s, weight, &out_blocks, &in_blocks)
 }

@@ -1,12 +1,13 @@
 //! The weight gradient of spikes: for each input channel, the output gradients around its spikes are added up.
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
-use super::super::simd::{self, Kernel, Simd};
-use super::dense::{Class, Problem};
-use super::lists::ChannelLists;
-use super::padded::Band;
-use super::{blocks, out_channels, pack};
+use crate::ops::cpu::conv::direct::{Class, Problem};
+use crate::ops::cpu::conv::lists::ChannelLists;
+use crate::ops::cpu::conv::pack;
+use crate::ops::cpu::conv::padded::Band;
+use crate::ops::cpu::conv::tiles::{blocks, out_channels};
+use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::{ConvShape, pad8};
 
 /// Floats of the gradient of a unit, for one block of channels: 48 KB, in or near the first-level cache.
 const UNIT: usize = 12 << 10;

@@ -1,12 +1,12 @@
 //! Register-tiled direct convolution. One kernel serves the forward of every kernel size and stride and, as a stride-1
 //! convolution of the gradient for each parity of the input pixel, the gradient of the input.
 
-use super::super::super::{ConvShape, Input, pad8};
-use super::super::parallel::{Aligned, Shared, scratch, tiles};
-use super::super::simd::{self, Kernel, Level, Simd};
-use super::blocks;
 use super::pack::Weights;
 use super::padded::{Band, MapSize};
+use super::tiles::blocks;
+use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::{ConvShape, Input, pad8};
 
 /// Pixels of a tile; `PIXELS` list entries are a multiple of every register tile's.
 pub(super) const PIXELS_STEP: usize = 48;

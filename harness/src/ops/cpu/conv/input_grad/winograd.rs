@@ -3,11 +3,11 @@
 
 mod transform;
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, scratch, tiles};
-use super::super::simd::{self, Kernel, Level, Simd};
-use super::blocks;
-use super::pack::Weights;
+use crate::ops::cpu::conv::pack::Weights;
+use crate::ops::cpu::conv::tiles::blocks;
+use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::{ConvShape, pad8};
 use std::ops::Range;
 use transform::{Transform, TransformBack, TransformWeights};
 

@@ -1,8 +1,9 @@
 //! How the tables' forward passes over a layer.
 
-use super::super::dense::Problem;
-use super::super::padded::MapSize;
-use super::super::{ConvShape, inside, pad8};
+use crate::ops::cpu::conv::direct::Problem;
+use crate::ops::cpu::conv::padded::MapSize;
+use crate::ops::cpu::conv::select::inside;
+use crate::ops::{ConvShape, pad8};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -57,7 +58,7 @@ pub(super) fn widest(s: &ConvShape, lanes: usize) -> usize {
 
 /// Whether a group, which must have an image at all time steps where its neurons fire, leaves its sums in the second-level
 /// cache.
-pub fn fit(s: &ConvShape, time_steps: usize) -> bool {
+pub(in crate::ops::cpu::conv) fn fit(s: &ConvShape, time_steps: usize) -> bool {
     let one_pass = match cut(s) {
         Cut::Columns => whole(s),
         Cut::Windows => true,
@@ -78,8 +79,8 @@ fn groups_of(pixels: usize, s: &ConvShape, time_steps: usize) -> (usize, usize) 
 }
 
 /// Cycles an output pixel for `vectors` of `lanes` output channels, each output's spikes read for itself. Fitted like the
-/// constants of [`super::super::fastest`].
-pub fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
+/// constants of [`crate::ops::cpu::conv::select`].
+pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
     let (k, bytes) = (s.kernel, pad8(s.c_in) / 8);
     let (passes, share) = match by_outputs(s) {
         Cut::Windows => (1, 1.0),
@@ -93,7 +94,7 @@ pub fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
 }
 
 /// What columns take of these cycles.
-pub fn gain(s: &ConvShape) -> f64 {
+pub(in crate::ops::cpu::conv) fn gain(s: &ConvShape) -> f64 {
     if cut(s) == Cut::Columns { 0.85 } else { 1.0 }
 }
 

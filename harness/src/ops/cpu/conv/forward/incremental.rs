@@ -1,15 +1,16 @@
 //! The forward of spikes that differ in few places from those of an earlier pass with the same weight: the earlier sums,
 //! plus the weight rows of new spikes, minus those of vanished ones. Sums are whole numbers, so the bits are the same.
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Aligned, Shared, tiles};
-use super::super::simd::{self, Kernel, Simd};
-use super::exact::Scale;
-use super::pack::Weights;
-use super::{inside, out_channels};
+use crate::ops::cpu::conv::fixed_point::Scale;
+use crate::ops::cpu::conv::pack::Weights;
+use crate::ops::cpu::conv::select::inside;
+use crate::ops::cpu::conv::tiles::out_channels;
+use crate::ops::cpu::parallel::{Aligned, Shared, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::{ConvShape, pad8};
 
 /// What a pass leaves for those after it.
-pub(super) struct Before {
+pub(in crate::ops::cpu::conv) struct Before {
     /// Its spikes.
     pub spikes: Vec<u8>,
     /// Its sums, unscaled.
@@ -18,7 +19,7 @@ pub(super) struct Before {
 
 impl Before {
     /// Spikes that came or went.
-    pub(super) fn changes(&self, spikes: &[u8]) -> u64 {
+    pub(in crate::ops::cpu::conv) fn changes(&self, spikes: &[u8]) -> u64 {
         let ((a, rest_a), (b, rest_b)) = (self.spikes.as_chunks::<8>(), spikes.as_chunks::<8>());
         let whole: u64 = a
             .iter()
@@ -29,8 +30,8 @@ impl Before {
     }
 }
 
-/// Cycles an output pixel for so many changes of each, in the units of [`super::fastest`].
-pub(super) fn cycles(s: &ConvShape, vectors: f64, changes: f64) -> f64 {
+/// Cycles an output pixel for so many changes of each, in the units of [`crate::ops::cpu::conv::select`].
+pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, changes: f64) -> f64 {
     let taps = (s.kernel * s.kernel) as f64 * inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width());
     3.0 * vectors + changes * taps * (3.0 + 1.2 * vectors)
 }
@@ -48,7 +49,7 @@ unsafe fn copied<'a>(from: &[f32], to: *mut f32) -> &'a mut [f32] {
 }
 
 /// A convolution's output from its sums.
-pub(super) fn scale(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f32>) {
+pub(in crate::ops::cpu::conv) fn scale(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f32>) {
     let (pixels, stride) = (s.out_height() * s.out_width(), out_channels(s));
     tiles(s.images, s.out_len() * 2, |image| {
         let sums = &sums[image * pixels * stride..][..pixels * stride];
@@ -59,7 +60,7 @@ pub(super) fn scale(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f
 }
 
 /// The OIHW `weight`, in whole numbers, as `[tap][in channel][pad8(c_out)]`.
-pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
+pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     let taps: Vec<usize> = (0..s.kernel * s.kernel).collect();
     let mut packed = Aligned::zeros(taps.len() * s.c_in * out_channels(s));
     Weights::forward(s, weight).pack(&taps, 0..s.c_in, 0..s.c_out, out_channels(s), &mut packed);
@@ -67,7 +68,7 @@ pub(super) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
 }
 
 /// The convolution, from `before` and a weight from [`pack`].
-pub(super) fn forward(
+pub(in crate::ops::cpu::conv) fn forward(
     s: &ConvShape,
     spikes: &[u8],
     before: &Before,
@@ -168,10 +169,12 @@ fn reached(s: &ConvShape, size: usize, out_size: usize) -> Reached {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::Input;
-    use super::super::super::tests::reference::{any_path, normals, spikes};
-    use super::super::{Packed, few, forward_packed, pool};
     use super::*;
+    use crate::ops::Input;
+    use crate::ops::cpu::conv::select::few;
+    use crate::ops::cpu::conv::{Packed, forward_packed};
+    use crate::ops::cpu::pool;
+    use crate::ops::cpu::tests::reference::{any_path, normals, spikes};
 
     #[test]
     fn few_changes_update_the_sums_of_the_pass_before() {

@@ -4,9 +4,9 @@
 //! values stays within an i32. That rounds a weight at 2⁻³⁰ of that sum: no coarser than f32 rounds the sums themselves.
 //! The i32s are kept in the bits of f32 lanes.
 
-use super::super::super::{ConvShape, pad8};
-use super::super::parallel::{Shared, tiles};
-use super::super::simd::{self, Kernel, Simd};
+use crate::ops::cpu::parallel::{Shared, tiles};
+use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::{ConvShape, pad8};
 
 /// A weight in whole numbers.
 pub(super) struct Whole {
