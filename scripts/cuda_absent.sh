@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The CUDA binary on a machine without CUDA. Builds it with scripts/fake-nvcc and scripts/cuda_link.sh; plays drivers that lack one
 # thing after the other, which must be one sentence and exit 2, never a panic, never a silent run on the CPU; then plays a whole card
-# (harness/host-kernels/played_card.cpp) on which the self-test must pass and cells must train, with too little memory for a batch and,
+# (harness/host-kernels/mock_cuda.cpp) on which the self-test must pass and cells must train, with too little memory for a batch and,
 # where there is MPI, as two cards under NCCL too. Proves nothing about a real card.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,7 +32,7 @@ int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
 int cuCtxSetCurrent(void *context) { return 0; }
 int cuCtxGetCurrent(void **context) { *context = (void *)1; return 0; }
 int cuGetErrorName(int error, const char **text) { *text = "CUDA_ERROR"; return 0; }
-int cuGetErrorString(int error, const char **text) { *text = "an error of the played driver"; return 0; }
+int cuGetErrorString(int error, const char **text) { *text = "an error of the mock driver"; return 0; }
 int cuModuleLoadData(void **module, const void *image) { *module = (void *)1; return number("LOAD", 0); }
 int cuModuleGetFunction(void **function, void *module, const char *name) { *function = (void *)1; return 0; }
 int cuModuleUnload(void *module) { return 0; }
@@ -82,11 +82,11 @@ says "cuDNN 9 cannot be used" LD_LIBRARY_PATH=all
 grep -q "computing on the CPU" said
 echo "ok   without --device: $(cat said)"
 
-# card FOLDER KERNELS: the libraries of a played card
+# card FOLDER KERNELS: the libraries of the mock CUDA driver
 card() {
   mkdir "$1"
   "${CXX:-c++}" -std=c++17 -O2 -ffp-contract=off -Wno-unknown-pragmas -shared -fPIC -I"$2" \
-    -o "$1/libcuda.so.1" "$root/harness/host-kernels/played_card.cpp"
+    -o "$1/libcuda.so.1" "$root/harness/host-kernels/mock_cuda.cpp"
   for library in libcublas.so.13 libcurand.so.10 libcudnn.so.9 libnccl.so.2; do ln -s libcuda.so.1 "$1/$library"; done
 }
 card card "$root/harness/src/ops/cuda/kernels"
@@ -94,7 +94,7 @@ step() { "$binary" bench step --width 4 --batch 1 --time-steps 2 --input 3x8x8 -
 rate() { grep -oE '"firing_rate":[0-9.]{8}'; }
 cpu=$(step --device cpu | rate)
 card=$(LD_LIBRARY_PATH=card step --device cuda | rate)
-if [ "$cpu" != "$card" ]; then echo "the same step fires $card on the played card, $cpu on the CPU" >&2; exit 1; fi
+if [ "$cpu" != "$card" ]; then echo "the same step fires $card on the mock CUDA driver, $cpu on the CPU" >&2; exit 1; fi
 for precision in tf32 bf16; do
   LD_LIBRARY_PATH=card step --device cuda --precision $precision >line
   grep -q "\"numerics\":\"cuda-sm90-cudnn-$precision\"" line
@@ -108,8 +108,8 @@ cells() {
   "$binary" suite smoke --device cuda --limit 8 --epochs 1 -f method=rectangle -f dataset=sign-digits -f time-steps=3 "$@"
 }
 LD_LIBRARY_PATH=card cells --out cells >log 2>&1 || { cat log >&2; exit 1; }
-grep -q 'a played card, no GPU' cells/rows.csv
-echo "ok   a played card: self-test passed, $(($(wc -l <cells/rows.csv) - 1)) cells trained"
+grep -q 'a mock CUDA device, no GPU' cells/rows.csv
+echo "ok   mock CUDA driver: self-test passed, $(($(wc -l <cells/rows.csv) - 1)) cells trained"
 
 # One cell of two batches, under other circumstances: the numbers in its weights tell whether these matter. Their header holds times.
 cat >batches.toml <<'TOML'
@@ -162,7 +162,7 @@ if [[ $features == *mpi* ]]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
   batches two CARDS=2 mpirun --oversubscribe --bind-to none -n 2 -- --shards 2 --threads 1 >hash
   cmp hash expected
-  echo "ok   two processes, a played card each, gradients by a played NCCL: the weights of one process"
+  echo "ok   two processes, one mock CUDA device each, gradients through a mock NCCL: the weights of one process"
   cp -r card lonely && rm lonely/libnccl.so.2
   code=0
   env LD_LIBRARY_PATH=lonely CARDS=2 mpirun --oversubscribe --bind-to none -n 2 "$binary" suite batches.toml --device cuda --out none \

@@ -77,7 +77,7 @@ mod tests {
             ("NVIDIA A10G", None),
             ("NVIDIA GeForce RTX 3090 Ti", None),
             ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-            ("a played card, no GPU", None),
+            ("a mock CUDA device, no GPU", None),
         ] {
             assert_eq!(gigabytes(name), expected, "{name}");
         }

@@ -8,8 +8,8 @@ use crate::model::layout::Layout;
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::ops::awake;
 use crate::ops::optimizer::Sgd;
+use crate::ops::with_spinning_workers;
 use crate::plan;
 use crate::rng::{Purpose, Stream};
 use crate::train::fdg::Probe;
@@ -93,7 +93,7 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let batch = |images: usize| synthetic(config, channels, classes, images, &device);
     let mut step = |images: usize| -> Result<()> {
         let (input, labels) = batch(images)?;
-        let (output, gradients) = awake(&device, || {
+        let (output, gradients) = with_spinning_workers(&device, || {
             let output = network.forward(&input, images, &pass(Statistics::Batch, true))?;
             let loss = readout::cross_entropy(&output.logits, &labels, time_steps, classes)?;
             let gradients = network.backward(&output, &loss.grad_logits, time_steps, images, &surrogate)?;
@@ -111,7 +111,7 @@ fn measure(config: &CellConfig) -> Result<Rates> {
     let image_bytes = (whole - half) / (images - images / 2) as f64;
     let (input, labels) = batch(images)?;
     let eval = || {
-        awake(&device, || network.forward(&input, images, &pass(Statistics::Running, false)))?;
+        with_spinning_workers(&device, || network.forward(&input, images, &pass(Statistics::Running, false)))?;
         Ok(device.synchronize()?)
     };
     let eval_seconds = fastest(eval)? / images as f64;

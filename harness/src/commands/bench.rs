@@ -15,9 +15,9 @@ use crate::model::cost::{self, StepCost};
 use crate::model::network::{LayerActivity, Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::ops::awake;
 use crate::ops::cuda::launch::host_waits;
 use crate::ops::optimizer::Sgd;
+use crate::ops::with_spinning_workers;
 use crate::peaks;
 use crate::rng::{Purpose, Stream};
 use crate::suite::Suite;
@@ -175,7 +175,7 @@ fn step(bench: &Bench<'_>) -> Result<String> {
         let (mut forward, mut backward, before) = (0.0, 0.0, host_waits());
         for _ in 0..together {
             let start = Instant::now();
-            let (mut output, loss, gradients) = awake(network.device(), || {
+            let (mut output, loss, gradients) = with_spinning_workers(network.device(), || {
                 let output = network.forward(&bench.input, args.batch, &bench.pass(Statistics::Batch, true))?;
                 let loss = readout::cross_entropy(&output.logits, &bench.labels, args.time_steps, CLASSES)?;
                 forward = start.elapsed().as_secs_f64();
@@ -246,7 +246,9 @@ fn eval(bench: &Bench<'_>) -> Result<String> {
     for i in 0..args.warmup + args.steps {
         let start = Instant::now();
         let pass = bench.pass(Statistics::Running, false);
-        let output = awake(network.device(), || network.forward_packed(&bench.input, args.batch, &pass, &packed))?;
+        let output = with_spinning_workers(network.device(), || {
+            network.forward_packed(&bench.input, args.batch, &pass, &packed)
+        })?;
         rate = mean_rate(&output.activity()?);
         if i >= args.warmup {
             times.push(start.elapsed().as_secs_f64());

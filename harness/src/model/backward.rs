@@ -4,7 +4,7 @@ use super::layout::{ConvNorm, Layer};
 use super::network::{Network, Neuron, Normed, Output, Saved, Shortcut};
 use super::readout;
 use crate::ops::activation::Activation;
-use crate::ops::norm::Current;
+use crate::ops::norm::Grad;
 use crate::ops::{conv, neuron, norm, pool};
 use candle_core::{Result, Tensor, bail};
 use methods::surrogate::Surrogate;
@@ -58,13 +58,13 @@ impl Backward<'_> {
         match (layer, saved) {
             (Layer::Unit { conv: c, .. }, Saved::Unit { input, normed, .. }) => {
                 let (current, sums) = self.neuron(normed, &Shortcut::None, grad)?;
-                let conv_out = self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_main)?;
+                let conv_out = self.norm(c, normed, Grad::Owned(current), &sums.grad, &sums.grad_main)?;
                 self.conv(c, input, &conv_out, if first { Into::Nowhere } else { Into::New })
             }
             (Layer::Pool(p), Saved::Pool { input }) => pool::average_backward(input, *p, &grad).map(Some),
             (Layer::Block { convs, down, .. }, Saved::Block { input, first, middle, second, shortcut, pooled, .. }) => {
                 let (current, sums) = self.neuron(second, shortcut, grad)?;
-                let conv_out = self.norm(&convs[1], second, Current::Kept(&current), &sums.grad, &sums.grad_main)?;
+                let conv_out = self.norm(&convs[1], second, Grad::Borrowed(&current), &sums.grad, &sums.grad_main)?;
                 let Some(grad_middle) = self.conv(&convs[1], middle, &conv_out, Into::New)? else { return Ok(None) };
                 drop(conv_out);
                 // The shortcut's gradient comes first, and the main branch's is added to it. A convolution without a pool
@@ -72,8 +72,7 @@ impl Backward<'_> {
                 let (mut early, mut late) = (None, None);
                 match (down, shortcut, pooled) {
                     (Some((p, c)), Shortcut::Branch(normed), Some(pooled)) => {
-                        let conv_out =
-                            self.norm(c, normed, Current::Taken(current), &sums.grad, &sums.grad_shortcut)?;
+                        let conv_out = self.norm(c, normed, Grad::Owned(current), &sums.grad, &sums.grad_shortcut)?;
                         match p {
                             Some(p) => {
                                 let grad = self.conv(c, pooled, &conv_out, Into::New)?;
@@ -85,7 +84,7 @@ impl Backward<'_> {
                     _ => early = Some(current),
                 }
                 let (current, sums) = self.neuron(first, &Shortcut::None, grad_middle)?;
-                let conv_out = self.norm(&convs[0], first, Current::Taken(current), &sums.grad, &sums.grad_main)?;
+                let conv_out = self.norm(&convs[0], first, Grad::Owned(current), &sums.grad, &sums.grad_main)?;
                 let grad = self.conv(&convs[0], input, &conv_out, early.map_or(Into::New, Into::Added))?;
                 match (late, grad) {
                     (Some((c, conv_out)), Some(grad)) => self.conv(c, input, &conv_out, Into::Added(grad)),
@@ -115,7 +114,7 @@ impl Backward<'_> {
         &mut self,
         c: &ConvNorm,
         normed: &Normed,
-        current: Current<'_>,
+        current: Grad<'_>,
         sum: &Tensor,
         sum_map: &Tensor,
     ) -> Result<Activation> {

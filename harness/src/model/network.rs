@@ -217,8 +217,8 @@ impl Network {
     }
 
     /// Places for what passes with these weights can share: for [`Network::forward_packed`].
-    pub fn shared(&self) -> Vec<Option<conv::Packed>> {
-        self.params.iter().map(|_| Some(conv::Packed::default())).collect()
+    pub fn shared(&self) -> Vec<Option<conv::ConvWeightCache>> {
+        self.params.iter().map(|_| Some(conv::ConvWeightCache::default())).collect()
     }
 
     /// [`Network::forward`] for one of many passes with the same weights and sizes of images; `packed` has a place a
@@ -228,7 +228,7 @@ impl Network {
         input: &Activation,
         batch: usize,
         pass: &Pass,
-        packed: &[Option<conv::Packed>],
+        packed: &[Option<conv::ConvWeightCache>],
     ) -> Result<Output> {
         let mut run = Run::new(self, pass, batch, packed);
         let mut x = input.clone();
@@ -265,7 +265,7 @@ struct Run<'a> {
     batch: usize,
     /// Batches side by side in it.
     groups: usize,
-    packed: &'a [Option<conv::Packed>],
+    packed: &'a [Option<conv::ConvWeightCache>],
     activity: Vec<LayerActivity>,
     spikes: Vec<Tensor>,
     statistics: Vec<(usize, norm::Statistics, usize)>,
@@ -273,7 +273,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(network: &'a Network, pass: &'a Pass, batch: usize, packed: &'a [Option<conv::Packed>]) -> Self {
+    fn new(network: &'a Network, pass: &'a Pass, batch: usize, packed: &'a [Option<conv::ConvWeightCache>]) -> Self {
         let (activity, spikes, statistics, tape) = Default::default();
         Self { network, pass, batch, groups: 1, packed, activity, spikes, statistics, tape }
     }
@@ -335,7 +335,7 @@ impl<'a> Run<'a> {
             let (gamma, beta) = (&self.network.params[c.weight + 1], &self.network.params[c.weight + 2]);
             let running = norm::Statistics::from_running(&self.network.running[c.running], &Device::Cpu)?;
             let norm = norm::Folded::new(&running, gamma, beta, c.gain)?;
-            let conv = neuron::FoldedConv { conv: c, weight, packed: self.packed_for(c), norm };
+            let conv = neuron::FoldedConv { conv: c, weight, cache: self.packed_for(c), norm };
             let spikes = neuron::conv_lif(lif, self.pass.time_steps, &conv, x, shortcut)?;
             self.count(name, &spikes)?;
             return Ok((spikes, None));
@@ -349,10 +349,10 @@ impl<'a> Run<'a> {
     fn needs_no_map(&self, x: &Activation) -> bool {
         let every_step = x.is_spikes() && x.images() == self.pass.time_steps * self.batch;
         let mapless = !self.pass.keep_tape && self.pass.statistics == Statistics::Running;
-        every_step && mapless && !cuda::takes(&x.tensor)
+        every_step && mapless && !cuda::runs_on_cuda(&x.tensor)
     }
 
-    fn packed_for(&self, c: &ConvNorm) -> Option<&'a conv::Packed> {
+    fn packed_for(&self, c: &ConvNorm) -> Option<&'a conv::ConvWeightCache> {
         self.packed.get(c.weight).and_then(Option::as_ref)
     }
 

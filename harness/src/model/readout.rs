@@ -8,7 +8,7 @@ use candle_core::{Device, Result, Tensor};
 /// `[T·B, H, W, C]` to logits `[T·B, classes]`.
 pub fn logits(x: &Activation, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let logits = matmul(&pool::global_average(x)?, &weight.t()?)?;
-    if cuda::takes(&logits) {
+    if cuda::runs_on_cuda(&logits) {
         cuda::train::add_bias(&logits, bias)?;
         return Ok(logits);
     }
@@ -19,7 +19,7 @@ pub fn logits(x: &Activation, weight: &Tensor, bias: &Tensor) -> Result<Tensor> 
 pub fn backward(x: &Activation, weight: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor, Activation)> {
     let features = pool::global_average(x)?;
     let grad_weight = matmul(&grad.t()?, &features)?;
-    let grad_bias = if cuda::takes(grad) { cuda::train::bias_gradient(grad)? } else { grad.sum(0)? };
+    let grad_bias = if cuda::runs_on_cuda(grad) { cuda::train::bias_gradient(grad)? } else { grad.sum(0)? };
     let grad_input = pool::global_average_backward(x, &matmul(grad, weight)?)?;
     Ok((grad_weight, grad_bias, grad_input))
 }
@@ -68,7 +68,7 @@ impl Loss {
 
 /// Cross-entropy of the mean over T of the logits `[T·B, classes]`.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32], time_steps: usize, classes: usize) -> Result<Loss> {
-    if cuda::takes(logits) {
+    if cuda::runs_on_cuda(logits) {
         return cuda::train::cross_entropy(logits, labels, time_steps, classes);
     }
     let batch = labels.len();

@@ -21,7 +21,7 @@ pub struct Activation {
 impl Activation {
     /// A map from `[images, height, width, channels]` without padding.
     pub fn from_images(values: &[f32], dims: [usize; 4], device: &Device) -> Result<Self> {
-        if cuda::serves(device) {
+        if cuda::device_runs_on_cuda(device) {
             return cuda::feed::map(values, dims, device);
         }
         let [images, height, width, channels] = dims;

@@ -5,7 +5,7 @@ use super::{ConvShape, cpu, cuda, pad8};
 use crate::model::layout::ConvNorm;
 use candle_core::{Device, Result, Tensor};
 
-pub use cpu::conv::Packed;
+pub use cpu::conv::ConvWeightCache;
 
 /// The geometry of a network's convolution of `x`.
 pub(super) fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
@@ -22,21 +22,21 @@ pub(super) fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
 }
 
 /// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`. `packed`: of this weight, from passes before.
-pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, packed: Option<&Packed>) -> Result<Activation> {
+pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, cache: Option<&ConvWeightCache>) -> Result<Activation> {
     let s = shape(c, x);
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return Ok(Activation { tensor: cuda::conv::forward(&s, x, weight)?, channels: c.c_out });
     }
     let dims = (s.images, s.out_height(), s.out_width(), pad8(c.c_out));
-    let (weight, own) = (host::<f32>(weight)?, Packed::default());
-    let out = with_input(x, |input| cpu::conv::forward_packed(&s, input, &weight, packed.unwrap_or(&own)))?;
+    let (weight, own) = (host::<f32>(weight)?, ConvWeightCache::default());
+    let out = with_input(x, |input| cpu::conv::forward_cached(&s, input, &weight, cache.unwrap_or(&own)))?;
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_out })
 }
 
 /// Gradient of the weight, OIHW.
 pub fn grad_weight(c: &ConvNorm, x: &Activation, grad_out: &Activation) -> Result<Tensor> {
     let s = shape(c, x);
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::conv::grad_weight(&s, x, &grad_out.tensor);
     }
     let mut out = vec![0f32; c.c_out * c.c_in * c.kernel * c.kernel];
@@ -54,7 +54,7 @@ pub fn grad_input(
     to: Option<Activation>,
 ) -> Result<Activation> {
     let s = shape(c, x);
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         let to = to.as_ref().map(|to| &to.tensor);
         let tensor = cuda::conv::grad_input(&s, weight, &grad_out.tensor, to)?;
         return Ok(Activation { tensor, channels: c.c_in });

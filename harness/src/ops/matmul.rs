@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 /// `RAYON_NUM_THREADS` says it: on Linux it reads all of `/proc/cpuinfo`, which takes longer than the readout of a small
 /// network.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if cuda::takes(a) {
+    if cuda::runs_on_cuda(a) {
         return a.matmul(b);
     }
     let dims = (a.dim(0)?, b.dim(1)?);

@@ -14,9 +14,9 @@ pub mod pool;
 use candle_core::Device;
 pub use methods::lif::Reset;
 
-/// Runs `f`, a pass of a network: on a CPU, with the pool's threads kept [awake](cpu::awake).
-pub fn awake<R>(device: &Device, f: impl FnOnce() -> R) -> R {
-    if device.is_cpu() { cpu::awake(f) } else { f() }
+/// Runs `f`, a pass of a network: on a CPU, with the pool's threads kept [with_spinning_workers](cpu::with_spinning_workers).
+pub fn with_spinning_workers<R>(device: &Device, f: impl FnOnce() -> R) -> R {
+    if device.is_cpu() { cpu::with_spinning_workers(f) } else { f() }
 }
 
 /// `c` rounded up to the multiple of 8 that maps and spikes are padded to.

@@ -1,7 +1,7 @@
 //! Neurons over folded norms: LIF over T, and the ANN twin's ReLU.
 
 use super::activation::{Activation, Host, host, modify};
-use super::conv::{self, Packed};
+use super::conv::{self, ConvWeightCache};
 use super::cpu::lif::{Branch, Folded, LifShape};
 use super::{cpu, cuda, norm, pad8};
 use crate::model::layout::ConvNorm;
@@ -36,13 +36,13 @@ impl ChannelSums {
 }
 
 /// Borrowed values of a map and its norm.
-struct HeldBranch<'a> {
+struct BorrowedBranch<'a> {
     map: Host<'a, f32>,
     scale: Host<'a, f32>,
     shift: Host<'a, f32>,
 }
 
-impl<'a> HeldBranch<'a> {
+impl<'a> BorrowedBranch<'a> {
     fn new(normed: &'a Normed) -> Result<Self> {
         Ok(Self { map: host(&normed.conv_out.tensor)?, scale: host(&normed.scale)?, shift: host(&normed.shift)? })
     }
@@ -59,20 +59,20 @@ impl<'a> HeldBranch<'a> {
 }
 
 /// Borrowed values of a shortcut.
-enum Held<'a> {
+enum BorrowedShortcut<'a> {
     None,
     Spikes(Host<'a, u8>),
     Map(Host<'a, f32>),
-    Branch(HeldBranch<'a>),
+    Branch(BorrowedBranch<'a>),
 }
 
-impl<'a> Held<'a> {
+impl<'a> BorrowedShortcut<'a> {
     fn new(shortcut: &'a Shortcut) -> Result<Self> {
         Ok(match shortcut {
             Shortcut::None => Self::None,
             Shortcut::Identity(x) if x.is_spikes() => Self::Spikes(host(&x.tensor)?),
             Shortcut::Identity(x) => Self::Map(host(&x.tensor)?),
-            Shortcut::Branch(normed) => Self::Branch(HeldBranch::new(normed)?),
+            Shortcut::Branch(normed) => Self::Branch(BorrowedBranch::new(normed)?),
         })
     }
 
@@ -101,13 +101,13 @@ fn lif_shape(lif: &Lif, time_steps: usize, positions: usize, channels: usize) ->
 /// Spikes `[T·B, H, W, C]` from a current over T·B rows, or over B rows that hold at every t.
 pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let x = &main.conv_out;
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::neuron::lif(lif, time_steps, batch, main, shortcut);
     }
     let dims = (time_steps * batch, x.height(), x.width(), pad8(x.channels) / 8);
-    let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
+    let (main_branch, side) = (BorrowedBranch::new(main)?, BorrowedShortcut::new(shortcut)?);
     let shape = lif_shape(lif, time_steps, batch * x.height() * x.width(), x.channels);
-    let spikes = cpu::lif::forward(&shape, &held_main.view(), &held.view());
+    let spikes = cpu::lif::forward(&shape, &main_branch.view(), &side.view());
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels: x.channels })
 }
 
@@ -118,7 +118,7 @@ pub struct FoldedConv<'a> {
     /// OIHW.
     pub weight: &'a Tensor,
     /// Of this weight, from passes before.
-    pub packed: Option<&'a Packed>,
+    pub cache: Option<&'a ConvWeightCache>,
     /// The norm.
     pub norm: norm::Folded,
 }
@@ -131,12 +131,12 @@ pub fn conv_lif(
     x: &Activation,
     shortcut: &Shortcut,
 ) -> Result<Activation> {
-    let (s, own) = (conv::shape(main.conv, x), Packed::default());
+    let (s, own) = (conv::shape(main.conv, x), ConvWeightCache::default());
     let (height, width, channels) = (s.out_height(), s.out_width(), main.conv.c_out);
     let l = lif_shape(lif, time_steps, s.images / time_steps * height * width, channels);
-    let (spikes, weight, held) = (host::<u8>(&x.tensor)?, host::<f32>(main.weight)?, Held::new(shortcut)?);
-    let packed = main.packed.unwrap_or(&own);
-    let spikes = cpu::conv::fire(&s, &spikes, (&weight, packed), &l, main.norm.view(), &held.view());
+    let (spikes, weight, side) = (host::<u8>(&x.tensor)?, host::<f32>(main.weight)?, BorrowedShortcut::new(shortcut)?);
+    let cache = main.cache.unwrap_or(&own);
+    let spikes = cpu::conv::fire(&s, &spikes, (&weight, cache), &l, main.norm.view(), &side.view());
     let dims = (s.images, height, width, pad8(channels) / 8);
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels })
 }
@@ -153,12 +153,12 @@ pub fn lif_backward(
     surrogate: &Surrogate,
 ) -> Result<(Activation, ChannelSums)> {
     let x = &main.conv_out;
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::neuron::lif_backward(lif, time_steps, batch, main, shortcut, grad_spikes, surrogate);
     }
-    let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
+    let (main_branch, side) = (BorrowedBranch::new(main)?, BorrowedShortcut::new(shortcut)?);
     let shape = lif_shape(lif, time_steps, batch * x.height() * x.width(), x.channels);
-    let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &held_main.view(), &held.view(), grad, surrogate);
+    let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &main_branch.view(), &side.view(), grad, surrogate);
     let sums = ChannelSums::on_host(modify(&grad_spikes.tensor, backward)?)?;
     // A current that holds at every t has a gradient for one of them: the sum.
     let tensor = grad_spikes.tensor.narrow(0, 0, x.images())?;
@@ -168,24 +168,25 @@ pub fn lif_backward(
 /// max(0, current).
 pub fn relu(main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let x = &main.conv_out;
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::neuron::relu(main, shortcut);
     }
-    let (held_main, held) = (HeldBranch::new(main)?, Held::new(shortcut)?);
-    let mut out = vec![0f32; held_main.map.len()];
-    cpu::lif::relu_forward(&held_main.view(), &held.view(), pad8(x.channels), &mut out);
+    let (main_branch, side) = (BorrowedBranch::new(main)?, BorrowedShortcut::new(shortcut)?);
+    let mut out = vec![0f32; main_branch.map.len()];
+    cpu::lif::relu_forward(&main_branch.view(), &side.view(), pad8(x.channels), &mut out);
     Ok(Activation { tensor: Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?, channels: x.channels })
 }
 
 /// Backward of [`relu`], with the same sums as [`lif_backward`].
 pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> Result<(Activation, ChannelSums)> {
     let x = &main.conv_out;
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::neuron::relu_backward(main, shortcut, grad);
     }
-    let (held_main, held, grad) = (HeldBranch::new(main)?, Held::new(shortcut)?, host::<f32>(&grad.tensor)?);
-    let mut out = vec![0f32; held_main.map.len()];
-    let sums = cpu::lif::relu_backward(&held_main.view(), &held.view(), pad8(x.channels), &grad, &mut out);
+    let (main_branch, side, grad) =
+        (BorrowedBranch::new(main)?, BorrowedShortcut::new(shortcut)?, host::<f32>(&grad.tensor)?);
+    let mut out = vec![0f32; main_branch.map.len()];
+    let sums = cpu::lif::relu_backward(&main_branch.view(), &side.view(), pad8(x.channels), &grad, &mut out);
     let tensor = Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?;
     Ok((Activation { tensor, channels: x.channels }, ChannelSums::on_host(sums)?))
 }
@@ -193,12 +194,12 @@ pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> R
 /// The current `[rows, H, W, pad8(C)]` of a neuron, written out: for dumps and histograms, not for training.
 pub fn current(main: &Normed, shortcut: &Shortcut) -> Result<Vec<f32>> {
     let (main, shortcut) = (main.to_device(&Device::Cpu)?, shortcut.to_device(&Device::Cpu)?);
-    let (main, held) = (HeldBranch::new(&main)?, Held::new(&shortcut)?);
-    let added = |i: usize| match &held {
-        Held::None => 0.0,
-        Held::Spikes(bits) => f32::from(bits[i / 8] >> (i % 8) & 1),
-        Held::Map(map) => map[i],
-        Held::Branch(branch) => branch.affine(i),
+    let (main, side) = (BorrowedBranch::new(&main)?, BorrowedShortcut::new(&shortcut)?);
+    let added = |i: usize| match &side {
+        BorrowedShortcut::None => 0.0,
+        BorrowedShortcut::Spikes(bits) => f32::from(bits[i / 8] >> (i % 8) & 1),
+        BorrowedShortcut::Map(map) => map[i],
+        BorrowedShortcut::Branch(branch) => branch.affine(i),
     };
     Ok((0..main.map.len()).map(|i| main.affine(i) + added(i)).collect())
 }

@@ -18,7 +18,7 @@ pub struct Statistics {
 
 /// Mean and biased variance of each channel.
 pub fn statistics(map: &Activation) -> Result<Statistics> {
-    if cuda::takes(&map.tensor) {
+    if cuda::runs_on_cuda(&map.tensor) {
         return cuda::norm::statistics(map);
     }
     let cpu::norm::Statistics { mean, variance } =
@@ -47,7 +47,7 @@ impl Statistics {
 
 /// Folds `gain·γ·(x − mean)/√(var + ε) + β` into scale and shift.
 pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta: &Tensor, gain: f64) -> Result<Normed> {
-    if cuda::takes(&conv_out.tensor) {
+    if cuda::runs_on_cuda(&conv_out.tensor) {
         return cuda::norm::fold(conv_out, statistics, gamma, beta, gain);
     }
     let Folded { scale, shift } = Folded::new(statistics, gamma, beta, gain)?;
@@ -105,11 +105,11 @@ pub struct NormGradients {
 }
 
 /// The gradient of a norm's output.
-pub enum Current<'a> {
+pub enum Grad<'a> {
     /// Its memory becomes the gradient of the input.
-    Taken(Activation),
+    Owned(Activation),
     /// It is needed again: a shortcut gets it too.
-    Kept(&'a Activation),
+    Borrowed(&'a Activation),
 }
 
 /// Backward of a norm with batch statistics.
@@ -117,14 +117,14 @@ pub enum Current<'a> {
 /// `current`: gradient of the norm's output, with its sums a channel: `sum` = Σ g, `sum_map` = Σ g·conv_out.
 pub fn backward(
     normed: &Normed,
-    current: Current<'_>,
+    current: Grad<'_>,
     sum: &Tensor,
     sum_map: &Tensor,
     gamma: &Tensor,
     gain: f64,
 ) -> Result<NormGradients> {
     let map = &normed.conv_out;
-    if cuda::takes(&map.tensor) {
+    if cuda::runs_on_cuda(&map.tensor) {
         return cuda::norm::backward(normed, current, sum, sum_map, gamma, gain);
     }
     let (sum, sum_map) = (host::<f64>(sum)?, host::<f64>(sum_map)?);
@@ -150,11 +150,11 @@ pub fn backward(
     let values = host::<f32>(&map.tensor)?;
     let coefficients = Coefficients { k1: &k1, k2: &k2, k3: &k3 };
     let conv_out = match current {
-        Current::Taken(current) => {
+        Grad::Owned(current) => {
             modify(&current.tensor, |grad| norm_backward(&coefficients, &values, grad))?;
             current
         }
-        Current::Kept(current) => {
+        Grad::Borrowed(current) => {
             let out = new_norm_backward(&coefficients, &values, &host::<f32>(&current.tensor)?);
             Activation { tensor: Tensor::from_vec(out, map.tensor.dims(), &Device::Cpu)?, ..*current }
         }

@@ -24,7 +24,7 @@ impl Sgd {
             weight_decay: self.weight_decay as f32,
         };
         for ((param, velocity), gradient) in params.iter().zip(velocities).zip(gradients) {
-            if cuda::takes(param) {
+            if cuda::runs_on_cuda(param) {
                 cuda::train::sgd(self, param, velocity, gradient)?;
                 continue;
             }

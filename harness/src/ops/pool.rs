@@ -24,7 +24,7 @@ pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
     if s.out_len() == 0 {
         bail!("a map of {}×{} is smaller than the network's pooling window: take larger images", s.height, s.width)
     }
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::pool::average(x, &s);
     }
     let dims = (s.images, s.out_height(), s.out_width(), pad8(x.channels));
@@ -35,7 +35,7 @@ pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
 /// Gradient of the pool's input `x`.
 pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result<Activation> {
     let s = shape(x, pool);
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::pool::average_backward(x, &s, grad);
     }
     let dims = (s.images, s.height, s.width, pad8(x.channels));
@@ -46,7 +46,7 @@ pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result
 /// `[images, H, W, C]` to `[images, C]` without padding.
 pub fn global_average(x: &Activation) -> Result<Tensor> {
     let (images, positions, padded) = (x.images(), x.height() * x.width(), pad8(x.channels));
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::pool::global_average(x)?.narrow(1, 0, x.channels)?.contiguous();
     }
     let mut out = vec![0f32; images * padded];
@@ -58,7 +58,7 @@ pub fn global_average(x: &Activation) -> Result<Tensor> {
 pub fn global_average_backward(x: &Activation, grad: &Tensor) -> Result<Activation> {
     let padded = pad8(x.channels);
     let grad = grad.pad_with_zeros(1, 0, padded - x.channels)?.contiguous()?;
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::pool::global_average_backward(x, &grad);
     }
     let dims = (x.images(), x.height(), x.width(), padded);
@@ -69,7 +69,7 @@ pub fn global_average_backward(x: &Activation, grad: &Tensor) -> Result<Activati
 
 /// Spikes in an activation, `[1]`, I64, on its device.
 pub fn spike_count(x: &Activation) -> Result<Tensor> {
-    if cuda::takes(&x.tensor) {
+    if cuda::runs_on_cuda(&x.tensor) {
         return cuda::pool::count_spikes(x);
     }
     Tensor::from_vec(vec![cpu::pool::count_spikes(&host::<u8>(&x.tensor)?) as i64], 1, &Device::Cpu)

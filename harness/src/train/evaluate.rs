@@ -4,8 +4,8 @@ use crate::data::{Batch, Batches, Dataset, Split};
 use crate::model::network::{LayerActivity, Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::ops::awake;
-use crate::ops::conv::Packed;
+use crate::ops::conv::ConvWeightCache;
+use crate::ops::with_spinning_workers;
 use crate::predictions::Prediction;
 use crate::ranks::Ranks;
 use crate::train::trainer::input_of;
@@ -127,11 +127,12 @@ impl Sums {
         batch: &Batch,
         pass: &Pass,
         keep_predictions: bool,
-        packed: &[Option<Packed>],
+        packed: &[Option<ConvWeightCache>],
     ) -> Result<Self> {
         let classes = dataset.classes();
         let input: Activation = input_of(batch, dataset.input(), network.device())?;
-        let output = awake(network.device(), || network.forward_packed(&input, batch.len, pass, packed))?;
+        let output =
+            with_spinning_workers(network.device(), || network.forward_packed(&input, batch.len, pass, packed))?;
         let loss = readout::cross_entropy(&output.logits, &batch.labels, pass.time_steps, classes)?;
         let result = loss.score()?;
         let logits = output.host_logits()?;

@@ -4,8 +4,8 @@ use super::perturbed::Perturbed;
 use crate::model::network::{Network, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::ops::conv::Packed;
-use crate::ops::{awake, cuda};
+use crate::ops::conv::ConvWeightCache;
+use crate::ops::{cuda, with_spinning_workers};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use methods::fdg::{Fdg, Fidelity, choose, fidelity, perturb};
@@ -48,7 +48,7 @@ impl Probe<'_> {
         Pass { time_steps: self.time_steps, statistics: Statistics::Batch, keep_tape, count_synops: false }
     }
 
-    pub(super) fn loss(&self, network: &Network, packed: &[Option<Packed>]) -> Result<f64> {
+    pub(super) fn loss(&self, network: &Network, packed: &[Option<ConvWeightCache>]) -> Result<f64> {
         let output = network.forward_packed(self.input, self.batch(), &self.pass(false), packed)?;
         Ok(readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?.score()?.loss)
     }
@@ -77,7 +77,7 @@ impl Probe<'_> {
         known: Vec<f64>,
         pause: &mut dyn FnMut(&[f64]) -> Result<()>,
     ) -> Result<Vec<f64>> {
-        if cuda::takes(&network.params[param])
+        if cuda::runs_on_cuda(&network.params[param])
             && let Some(perturbed) = Perturbed::new(self, network, param)?
         {
             return perturbed.all_differences(epsilon, indices, known, pause);
@@ -99,7 +99,7 @@ impl Probe<'_> {
         while differences.len() < indices.len() {
             let rest = &indices[differences.len()..];
             let some = &rest[..rest.len().min(WEIGHTS_A_THREAD * rayon::current_num_threads())];
-            let found: Result<Vec<f64>> = if cuda::takes(&network.params[param]) {
+            let found: Result<Vec<f64>> = if cuda::runs_on_cuda(&network.params[param]) {
                 // A card's work is one stream of one thread.
                 let mut scratch = network.clone();
                 some.iter().map(|index| difference(&mut scratch, index)).collect()
@@ -119,7 +119,7 @@ impl Probe<'_> {
         surrogates: &[Surrogate],
         params: &[usize],
     ) -> Result<Vec<Vec<Vec<f32>>>> {
-        awake(network.device(), || {
+        with_spinning_workers(network.device(), || {
             let output = network.forward(self.input, self.batch(), &self.pass(true))?;
             let loss = readout::cross_entropy(&output.logits, self.labels, self.time_steps, self.classes)?;
             let gradient = |surrogate: &Surrogate| -> Result<Vec<Vec<f32>>> {
@@ -134,11 +134,11 @@ impl Probe<'_> {
 
 /// What passes with another value of `param` share: every other weight as its kernels read it, and the unperturbed sums
 /// of the convolutions up to the two after it. Behind those, spikes differ from the unperturbed ones as if unrelated.
-fn shared(network: &Network, param: usize) -> Vec<Option<Packed>> {
+fn shared(network: &Network, param: usize) -> Vec<Option<ConvWeightCache>> {
     let is_convolution = |p: &usize| network.layout.params[*p].shape.len() == 4;
     let convolutions: Vec<usize> = (0..network.params.len()).filter(is_convolution).collect();
     let last = convolutions.iter().copied().filter(|p| *p > param).nth(1).unwrap_or(param);
-    let packed = |p: usize| if p <= last { Packed::keeping() } else { Packed::default() };
+    let packed = |p: usize| if p <= last { ConvWeightCache::keeping_first_pass() } else { ConvWeightCache::default() };
     (0..network.params.len()).map(|p| (p != param).then(|| packed(p))).collect()
 }
 

@@ -143,7 +143,7 @@ fn first_layer(
 mod tests {
     use super::*;
     use crate::model::config::{Architecture, NetworkConfig, Norm};
-    use crate::ops::cuda::launch::{on_host, with_most_bytes};
+    use crate::ops::cuda::launch::{on_host, with_max_spike_bytes};
     use crate::rng::{Purpose, Stream};
     use candle_core::Device;
     use methods::lif::Reset;
@@ -234,7 +234,7 @@ mod tests {
                     Ok(())
                 };
                 let run = || probe.differences(network, 0, 0.1, &indices, known, &mut pause);
-                let result = on_host(|| with_most_bytes(most_bytes, run)).unwrap();
+                let result = on_host(|| with_max_spike_bytes(most_bytes, run)).unwrap();
                 (result, parts.clone())
             };
             let (whole, at_once) = run(usize::MAX, Vec::new());

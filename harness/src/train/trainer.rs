@@ -18,8 +18,8 @@ use crate::model::backward::Gradients;
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
-use crate::ops::awake;
 use crate::ops::optimizer::{Sgd, cosine};
+use crate::ops::with_spinning_workers;
 use crate::ranks::Ranks;
 use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result};
@@ -362,7 +362,7 @@ impl Job<'_> {
         // The ReLU twin asks no surrogate; any stands in for it.
         let twin = Surrogate::Dspike(Dspike { temperature: 1.0 });
         let surrogate = self.surrogate_at(state.progress.temperature).unwrap_or(twin);
-        awake(self.device, || {
+        with_spinning_workers(self.device, || {
             let mut output = state.network.forward(&input, batch.len, &pass)?;
             let loss = readout::cross_entropy(&output.logits, &batch.labels, time_steps, self.dataset.classes())?;
             let grad_logits = if share < 1.0 { (&loss.grad_logits * share)? } else { loss.grad_logits.clone() };

@@ -4,7 +4,7 @@ use super::median;
 use crate::model::network::{Normed, Shortcut};
 use crate::model::running::Running;
 use crate::ops::activation::Activation;
-use crate::ops::norm::{Current, Statistics};
+use crate::ops::norm::{Grad, Statistics};
 use crate::ops::optimizer::Sgd;
 use crate::ops::{cuda, neuron, norm, pad8};
 use crate::rng::{Purpose, Stream};
@@ -91,5 +91,5 @@ fn copy_of(x: &Activation) -> candle_core::Result<Activation> {
 }
 
 fn backward(normed: &Normed, grad: &Activation, sums: &neuron::ChannelSums, gamma: &Tensor) -> candle_core::Result<()> {
-    norm::backward(normed, Current::Taken(grad.clone()), &sums.grad, &sums.grad_main, gamma, 0.5).map(drop)
+    norm::backward(normed, Grad::Owned(grad.clone()), &sums.grad, &sums.grad_main, gamma, 0.5).map(drop)
 }

@@ -1,7 +1,7 @@
 //! What a byte of spikes stands for, in tables.
 
 /// For each byte the places of its set bits, in order; then zeros.
-pub(super) static PLACES: [[u16; 8]; 256] = {
+pub(super) static SET_BITS: [[u16; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -44,14 +44,14 @@ impl Floats {
     }
 }
 
-/// [`PLACES`] as those of the two bytes of each u16, for a shuffle.
-pub(super) static PLACES_OF_BYTES: [[u8; 16]; 256] = {
+/// [`SET_BITS`] as those of the two bytes of each u16, for a shuffle.
+pub(super) static SET_BITS_SHUFFLE: [[u8; 16]; 256] = {
     let mut table = [[0; 16]; 256];
     let mut byte = 0;
     while byte < 256 {
         let mut n = 0;
         while n < 8 {
-            table[byte][2 * n] = 2 * PLACES[byte][n] as u8;
+            table[byte][2 * n] = 2 * SET_BITS[byte][n] as u8;
             table[byte][2 * n + 1] = table[byte][2 * n] + 1;
             n += 1;
         }

@@ -17,11 +17,11 @@ mod weight_grad;
 
 use crate::ops::{ConvShape, Input};
 
-pub use forward::{fire, forward, forward_packed};
+pub use forward::{fire, forward, forward_cached};
 pub use input_grad::{grad_input, new_grad_input};
 #[cfg(test)]
-pub(super) use select::{Path, path};
-pub use weight_cache::Packed;
+pub(super) use select::{ConvAlgorithm, forward_algorithm};
+pub use weight_cache::ConvWeightCache;
 pub use weight_grad::grad_weight;
 
 /// Panics unless `s` has an output pixel and the input, the weight and the output have the lengths that `s` states.

@@ -5,9 +5,9 @@ mod current;
 mod forward;
 mod relu;
 
-pub use super::super::Reset;
+pub use crate::ops::Reset;
 pub use backward::backward;
-pub(super) use current::{Extra, Neuron, WithExtra, affine, with_extra};
+pub(super) use current::{Neuron, Residual, ResidualVisitor, affine, dispatch_residual};
 pub use forward::forward;
 pub use relu::{relu_backward, relu_forward};
 

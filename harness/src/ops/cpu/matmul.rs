@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "lie in the slice")]
-    fn elements_outside_the_slice_are_refused() {
+    fn elements_outside_the_slice_panic() {
         let matrix = |columns| Matrix { values: &[1.0; 6], dims: (2, columns), strides: (columns, 1) };
         assert_eq!(product(matrix(2), matrix(3)), [2.0; 6]);
         product(matrix(2), matrix(4));

@@ -19,7 +19,7 @@ pub mod pool;
 pub mod sgd;
 mod simd;
 
-pub use parallel::awake;
+pub use parallel::with_spinning_workers;
 pub use simd::{Level, limit, limit_by_environment, numerics};
 
 #[cfg(test)]

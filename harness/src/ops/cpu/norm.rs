@@ -1,7 +1,7 @@
 //! Batch normalisation's statistics and backward pass; its forward is folded into the LIF kernel as a scale and a shift.
 
-use super::parallel::{Shared, map_tiles, tiles, written};
-use super::simd::{self, Kernel, Simd};
+use super::parallel::{Shared, map_tiles, tiles, vec_from_uninit};
+use super::simd::{self, Simd, SimdKernel};
 
 /// Floats of a chunk: sums are taken chunk by chunk, so that they do not depend on the threads.
 const CHUNK: usize = 1 << 15;
@@ -47,7 +47,7 @@ struct Moments<'a> {
     channels: usize,
 }
 
-impl Kernel for Moments<'_> {
+impl SimdKernel for Moments<'_> {
     type Output = Vec<f64>;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Vec<f64> {
@@ -110,7 +110,7 @@ pub fn norm_backward(k: &Coefficients, map: &[f32], grad: &mut [f32]) {
 /// The same as a new map.
 pub fn new_norm_backward(k: &Coefficients, map: &[f32], grad: &[f32]) -> Vec<f32> {
     // SAFETY: the chunks are all rows.
-    unsafe { written(grad.len(), |out| affine(k, map, Shared::reading(grad), out, grad.len())) }
+    unsafe { vec_from_uninit(grad.len(), |out| affine(k, map, Shared::reading(grad), out, grad.len())) }
 }
 
 fn affine(k: &Coefficients, map: &[f32], grad: Shared<f32>, out: Shared<f32>, len: usize) {
@@ -133,7 +133,7 @@ struct Affine<'a> {
     range: std::ops::Range<usize>,
 }
 
-impl Kernel for Affine<'_> {
+impl SimdKernel for Affine<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Below this many elementary operations a loop stays on its thread: to share it would cost more than it saves.
 const SERIAL_WORK: usize = 1 << 16;
-/// The same while the other threads are [`awake`].
-const SERIAL_WORK_AWAKE: usize = 1 << 14;
+/// The same while the other threads are [`with_spinning_workers`].
+const SERIAL_WORK_SPINNING: usize = 1 << 14;
 /// Small tiles are handed out together, so many operations at a time.
-const SHARE: usize = 1 << 13;
+const MIN_TASK_WORK: usize = 1 << 13;
 
 /// Runs `f(i)` for `i` in `0..n`, on the pool when `work` (operations of the whole loop) is worth it.
 pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
-    match shared(n, work) {
+    match parallel_tiles(n, work) {
         Some(tiles) => tiles.for_each(f),
         None => (0..n).for_each(f),
     }
@@ -21,40 +21,40 @@ pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
 
 /// Like [`tiles`], and returns what `f` returns, in order.
 pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
-    match shared(n, work) {
+    match parallel_tiles(n, work) {
         Some(tiles) => tiles.map(f).collect(),
         None => (0..n).map(f).collect(),
     }
 }
 
 /// The tiles of a loop that is worth sharing.
-fn shared(n: usize, work: usize) -> Option<impl IndexedParallelIterator<Item = usize>> {
-    let together = (n * SHARE / work.max(1)).max(1);
-    let serial = if AWAKE.get() { SERIAL_WORK_AWAKE } else { SERIAL_WORK };
+fn parallel_tiles(n: usize, work: usize) -> Option<impl IndexedParallelIterator<Item = usize>> {
+    let together = (n * MIN_TASK_WORK / work.max(1)).max(1);
+    let serial = if SPINNING.get() { SERIAL_WORK_SPINNING } else { SERIAL_WORK };
     let worth = n > 1 && work >= serial && rayon::current_num_threads() > 1;
     worth.then(|| (0..n).into_par_iter().with_min_len(together).with_max_len(together))
 }
 
 thread_local! {
-    /// Whether this thread is within an [`awake`], as the one that runs it or as one that waits for it.
-    static AWAKE: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is within an [`with_spinning_workers`], as the one that runs it or as one that waits for it.
+    static SPINNING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `f` while the pool's other threads wait for its loops without sleeping: to wake one takes as long as a small loop.
-/// Within another `awake`, or on a thread that waits for one, it is `f` alone: two threads that took up waiting for each
+/// Within another `with_spinning_workers`, or on a thread that waits for one, it is `f` alone: two threads that took up waiting for each
 /// other would never end.
 ///
 /// The pool's other threads must be idle, and `f` must not enter another pool.
-pub fn awake<R>(f: impl FnOnce() -> R) -> R {
-    if AWAKE.get() {
+pub fn with_spinning_workers<R>(f: impl FnOnce() -> R) -> R {
+    if SPINNING.get() {
         return f();
     }
     let done = AtomicBool::new(false);
     let wait = || {
-        if AWAKE.get() {
+        if SPINNING.get() {
             return;
         }
-        let _on = On::new();
+        let _on = SpinningFlag::new();
         while !done.load(Ordering::Relaxed) {
             if rayon::yield_now() != Some(rayon::Yield::Executed) {
                 // Others may want the core.
@@ -62,37 +62,37 @@ pub fn awake<R>(f: impl FnOnce() -> R) -> R {
             }
         }
     };
-    let _on = On::new();
+    let _on = SpinningFlag::new();
     rayon::in_place_scope(|scope| {
         if rayon::current_num_threads() > 1 {
             scope.spawn_broadcast(|_, _| wait());
         }
         // Dropped also where `f` panics: the scope ends when the others have.
-        let _done = Done(&done);
+        let _done = SetOnDrop(&done);
         f()
     })
 }
 
-/// This thread is [`AWAKE`] while it lives.
-struct On;
+/// This thread is [`SPINNING`] while it lives.
+struct SpinningFlag;
 
-impl On {
+impl SpinningFlag {
     fn new() -> Self {
-        AWAKE.set(true);
+        SPINNING.set(true);
         Self
     }
 }
 
-impl Drop for On {
+impl Drop for SpinningFlag {
     fn drop(&mut self) {
-        AWAKE.set(false);
+        SPINNING.set(false);
     }
 }
 
 /// Says so when it is dropped.
-struct Done<'a>(&'a AtomicBool);
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Done<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -161,7 +161,7 @@ fn poison<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
 ///
 /// # Safety
 /// `write` writes all `len` values.
-pub(super) unsafe fn written<T: Copy>(len: usize, write: impl FnOnce(Shared<T>)) -> Vec<T> {
+pub(super) unsafe fn vec_from_uninit<T: Copy>(len: usize, write: impl FnOnce(Shared<T>)) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     let spare = &mut values.spare_capacity_mut()[..len];
     poison(spare);
@@ -174,31 +174,31 @@ pub(super) unsafe fn written<T: Copy>(len: usize, write: impl FnOnce(Shared<T>))
 /// One cache line; vectors of it give memory in which no vector load crosses a line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct CacheLine([f32; 16]);
 
 /// f32 memory aligned to cache lines.
 pub(super) struct Aligned {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     len: usize,
 }
 
 impl Aligned {
     /// `len` zeros.
     pub(super) fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+        Self { lines: vec![CacheLine([0.0; 16]); len.div_ceil(16)], len }
     }
 
     /// `len` floats that `write` writes, each of them.
     ///
     /// # Safety
     /// `write` writes all `len` floats.
-    pub(super) unsafe fn written(len: usize, write: impl FnOnce(Shared<f32>)) -> Self {
+    pub(super) unsafe fn from_uninit(len: usize, write: impl FnOnce(Shared<f32>)) -> Self {
         let count = len.div_ceil(16);
-        let mut lines: Vec<Line> = Vec::with_capacity(count);
+        let mut lines: Vec<CacheLine> = Vec::with_capacity(count);
         let spare = &mut lines.spare_capacity_mut()[..count];
         poison(spare);
         if let Some(last) = spare.last_mut() {
-            last.write(Line([0.0; 16]));
+            last.write(CacheLine([0.0; 16]));
         }
         write(Shared(spare.as_mut_ptr().cast()));
         // SAFETY: there is room for `count`, the caller says that their floats are written, and the last one's rest is zeros.
@@ -209,7 +209,7 @@ impl Aligned {
     /// Makes room for `len` floats of any content.
     fn grow(&mut self, len: usize) {
         if self.lines.len() < len.div_ceil(16) {
-            self.lines.resize(len.div_ceil(16), Line([0.0; 16]));
+            self.lines.resize(len.div_ceil(16), CacheLine([0.0; 16]));
         }
         self.len = len;
     }
@@ -218,7 +218,7 @@ impl Aligned {
 impl std::ops::Deref for Aligned {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` floats, and `Line` is plain f32s.
+        // SAFETY: `lines` holds at least `len` floats, and `CacheLine` is plain f32s.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -251,18 +251,21 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     #[test]
-    fn awake_ends_with_its_function_even_by_a_panic() {
+    fn workers_stop_spinning_when_the_function_ends_even_by_a_panic() {
         for threads in [1, 3] {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let sum = |n: usize| map_tiles(n, SERIAL_WORK, |i| i).iter().sum::<usize>();
-            assert_eq!(pool.install(|| awake(|| sum(100))), 4950);
-            let panics = catch_unwind(AssertUnwindSafe(|| pool.install(|| awake(|| assert_eq!(sum(4), 0)))));
+            assert_eq!(pool.install(|| with_spinning_workers(|| sum(100))), 4950);
+            let panics =
+                catch_unwind(AssertUnwindSafe(|| pool.install(|| with_spinning_workers(|| assert_eq!(sum(4), 0)))));
             assert!(panics.is_err());
-            assert_eq!(pool.install(|| awake(|| sum(10))), 45);
+            assert_eq!(pool.install(|| with_spinning_workers(|| sum(10))), 45);
             // On each thread at once, and one within another.
-            let sums: usize = pool.install(|| (0..20).into_par_iter().map(|_| awake(|| awake(|| sum(10)))).sum());
+            let sums: usize = pool.install(|| {
+                (0..20).into_par_iter().map(|_| with_spinning_workers(|| with_spinning_workers(|| sum(10)))).sum()
+            });
             assert_eq!(sums, 900);
         }
-        assert_eq!(awake(|| map_tiles(10, SERIAL_WORK, |i| i).len()), 10);
+        assert_eq!(with_spinning_workers(|| map_tiles(10, SERIAL_WORK, |i| i).len()), 10);
     }
 }

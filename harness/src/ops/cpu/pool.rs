@@ -1,22 +1,22 @@
 //! Average pooling of maps and spikes, global and windowed, their backward passes, and spike counts.
 
-use super::super::{Input, pad8};
-use super::parallel::{Shared, map_tiles, tiles, written};
-use super::simd::{self, Kernel, Simd};
+use super::parallel::{Shared, map_tiles, tiles, vec_from_uninit};
+use super::simd::{self, Simd, SimdKernel};
+use crate::ops::{Input, pad8};
 
 /// The number of set bits.
 pub fn count_spikes(spikes: &[u8]) -> u64 {
-    let chunks: Vec<&[u8]> = spikes.chunks(COUNTED).collect();
-    map_tiles(chunks.len(), spikes.len(), |chunk| simd::run(Count(chunks[chunk]), 8)).iter().sum()
+    let chunks: Vec<&[u8]> = spikes.chunks(COUNT_CHUNK).collect();
+    map_tiles(chunks.len(), spikes.len(), |chunk| simd::run(CountBits(chunks[chunk]), 8)).iter().sum()
 }
 
 /// Bytes whose spikes one tile counts.
-const COUNTED: usize = 1 << 15;
+const COUNT_CHUNK: usize = 1 << 15;
 
 /// A kernel for the instruction that counts bits alone.
-struct Count<'a>(&'a [u8]);
+struct CountBits<'a>(&'a [u8]);
 
-impl Kernel for Count<'_> {
+impl SimdKernel for CountBits<'_> {
     type Output = u64;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> u64 {
@@ -124,7 +124,7 @@ struct Window<'a, X> {
     out: &'a mut [f32],
 }
 
-impl<X: Pixels> Kernel for Window<'_, X> {
+impl<X: Pixels> SimdKernel for Window<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -159,7 +159,7 @@ impl<X: Pixels> Window<'_, X> {
 }
 
 /// A line of windows.
-struct Windows<'a, X> {
+struct ForwardLine<'a, X> {
     p: &'a PoolShape,
     x: X,
     /// Of all images' lines.
@@ -167,7 +167,7 @@ struct Windows<'a, X> {
     out: &'a mut [f32],
 }
 
-impl<X: Pixels> Kernel for Windows<'_, X> {
+impl<X: Pixels> SimdKernel for ForwardLine<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -175,11 +175,11 @@ impl<X: Pixels> Kernel for Windows<'_, X> {
         let c = pad8(p.channels);
         let (image, line) = (self.line / p.out_height() * p.height, p.width * c);
         let ys = p.window(self.line % p.out_height(), p.height);
-        let whole = share(ys.len(), p.kernel);
+        let whole = pixel_weight(ys.len(), p.kernel);
         for (ox, out) in self.out.chunks_exact_mut(c).enumerate() {
             let xs = p.window(ox, p.width);
             let first = (image + ys.start) * line + xs.start * c;
-            let share = if xs.len() == p.kernel { whole } else { share(ys.len(), xs.len()) };
+            let share = if xs.len() == p.kernel { whole } else { pixel_weight(ys.len(), xs.len()) };
             // SAFETY: windows lie in their image, and the caller has made S fit the CPU.
             unsafe { Window { x, first, line, size: (ys.len(), xs.len()), share, out }.run::<S>() };
         }
@@ -187,7 +187,7 @@ impl<X: Pixels> Kernel for Windows<'_, X> {
 }
 
 /// What a pixel is of the average of so many lines and columns.
-fn share(lines: usize, columns: usize) -> f32 {
+fn pixel_weight(lines: usize, columns: usize) -> f32 {
     1.0 / (lines * columns) as f32
 }
 
@@ -203,13 +203,13 @@ pub fn forward(p: &PoolShape, x: Input) -> Vec<f32> {
             // SAFETY: each tile is one line of the output.
             let out = unsafe { target.zeroed(line * each, each) };
             match x {
-                Input::Map(x) => simd::run(Windows { p, x, line, out }, c),
-                Input::Spikes(x) => simd::run(Windows { p, x, line, out }, c),
+                Input::Map(x) => simd::run(ForwardLine { p, x, line, out }, c),
+                Input::Spikes(x) => simd::run(ForwardLine { p, x, line, out }, c),
             }
         });
     };
     // SAFETY: the lines are all of the output.
-    unsafe { written(p.out_len(), fill) }
+    unsafe { vec_from_uninit(p.out_len(), fill) }
 }
 
 /// For each input along an axis: the outputs whose windows have it, and the lengths of these.
@@ -223,18 +223,18 @@ fn reached(p: &PoolShape, size: usize) -> Vec<Vec<(usize, usize)>> {
 }
 
 /// The gradient of a line of the input.
-struct Shares<'a> {
+struct BackwardLine<'a> {
     /// Of the image's outputs.
     grad: &'a [f32],
     width: usize,
     ys: &'a [(usize, usize)],
     xs: &'a [Vec<(usize, usize)>],
     /// Of windows of so many pixels.
-    shares: &'a [f32],
+    pixel_weights: &'a [f32],
     out: &'a mut [f32],
 }
 
-impl Kernel for Shares<'_> {
+impl SimdKernel for BackwardLine<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -248,7 +248,7 @@ impl Kernel for Shares<'_> {
                     for (oy, lines) in self.ys {
                         for (ox, columns) in xs {
                             let grad = self.grad.as_ptr().add((oy * self.width + ox) * c + channel);
-                            sum = S::add(sum, S::mul(S::splat(self.shares[lines * columns]), S::load(grad)));
+                            sum = S::add(sum, S::mul(S::splat(self.pixel_weights[lines * columns]), S::load(grad)));
                         }
                     }
                     S::store(out.as_mut_ptr().add(channel), sum);
@@ -263,18 +263,21 @@ pub fn backward(p: &PoolShape, grad_out: &[f32]) -> Vec<f32> {
     assert_eq!(grad_out.len(), p.out_len(), "the gradient fits {p:?}");
     let (c, width) = (pad8(p.channels), p.out_width());
     let (ys, xs) = (reached(p, p.height), reached(p, p.width));
-    let shares: Vec<f32> = (0..=p.kernel * p.kernel).map(|pixels| share(pixels, 1)).collect();
+    let pixel_weights: Vec<f32> = (0..=p.kernel * p.kernel).map(|pixels| pixel_weight(pixels, 1)).collect();
     let fill = |target: Shared<f32>| {
         tiles(p.images * p.height, p.in_len(), |line| {
             // SAFETY: each tile is one line of the input.
             let out = unsafe { target.zeroed(line * p.width * c, p.width * c) };
             let each = p.out_height() * width * c;
             let grad = &grad_out[line / p.height * each..][..each];
-            simd::run(Shares { grad, width, ys: &ys[line % p.height], xs: &xs, shares: &shares, out }, c);
+            simd::run(
+                BackwardLine { grad, width, ys: &ys[line % p.height], xs: &xs, pixel_weights: &pixel_weights, out },
+                c,
+            );
         });
     };
     // SAFETY: the lines are all of the input.
-    unsafe { written(p.in_len(), fill) }
+    unsafe { vec_from_uninit(p.in_len(), fill) }
 }
 
 /// The average over all `pixels` of each image: `[images, pad8(channels)]`.

@@ -1,6 +1,6 @@
 //! Vector code written once, instantiated for AVX-512, AVX2+FMA and any machine.
 
-use super::byte::{FLOATS, PLACES};
+use super::byte::{FLOATS, SET_BITS};
 use crate::exit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 ///
 /// # Safety
 /// Every method may only run on a CPU with the implementation's instructions, and be inlined into a function that
-/// enables them: both hold inside [`Kernel::run`] when called by [`run`].
+/// enables them: both hold inside [`SimdKernel::run`] when called by [`run`].
 pub(super) trait Simd: Copy + Send + Sync + 'static {
     type V: Copy;
     const LANES: usize;
@@ -32,11 +32,11 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` is readable, `to` writable for eight.
     #[inline(always)]
-    unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {
+    unsafe fn compact(byte: u8, from: *const u16, to: *mut u16) {
         // SAFETY: the caller's.
         let (from, to) = unsafe { (from.cast::<[u16; 8]>().read_unaligned(), to.cast::<[u16; 8]>()) };
         let mut picked = [0; 8];
-        for (to, place) in picked.iter_mut().zip(PLACES[usize::from(byte)]) {
+        for (to, place) in picked.iter_mut().zip(SET_BITS[usize::from(byte)]) {
             *to = from[usize::from(place)];
         }
         // SAFETY: the caller's.
@@ -150,8 +150,8 @@ impl Simd for Portable {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::byte::{FLOATS, PLACES_OF_BYTES};
     use super::Simd;
+    use crate::ops::cpu::byte::{FLOATS, SET_BITS_SHUFFLE};
     use std::arch::x86_64::*;
 
     macro_rules! x86_simd {
@@ -196,9 +196,9 @@ mod x86 {
                     unsafe { $mul(a, b) }
                 }
                 #[inline(always)]
-                unsafe fn pick(byte: u8, from: *const u16, to: *mut u16) {
+                unsafe fn compact(byte: u8, from: *const u16, to: *mut u16) {
                     unsafe {
-                        let order = _mm_loadu_si128(PLACES_OF_BYTES[usize::from(byte)].as_ptr().cast());
+                        let order = _mm_loadu_si128(SET_BITS_SHUFFLE[usize::from(byte)].as_ptr().cast());
                         _mm_storeu_si128(to.cast(), _mm_shuffle_epi8(_mm_loadu_si128(from.cast()), order));
                     }
                 }
@@ -272,7 +272,7 @@ mod x86 {
 }
 
 /// An inner loop, generic over the vector. `run` and all it calls must be `#[inline(always)]`.
-pub(super) trait Kernel {
+pub(super) trait SimdKernel {
     type Output;
     /// # Safety
     /// The CPU has the instructions of `S`, and the caller enables them.
@@ -281,20 +281,20 @@ pub(super) trait Kernel {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,bmi1,bmi2,popcnt")]
-unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+unsafe fn run_avx512<K: SimdKernel>(kernel: K) -> K::Output {
     // SAFETY: the caller has checked the CPU.
     unsafe { kernel.run::<x86::Avx512>() }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
-unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+unsafe fn run_avx2<K: SimdKernel>(kernel: K) -> K::Output {
     // SAFETY: the caller has checked the CPU.
     unsafe { kernel.run::<x86::Avx2>() }
 }
 
 /// Runs `kernel` with the widest vector that the machine has and that divides `lanes_divide` floats.
-pub(super) fn run<K: Kernel>(kernel: K, lanes_divide: usize) -> K::Output {
+pub(super) fn run<K: SimdKernel>(kernel: K, lanes_divide: usize) -> K::Output {
     match level() {
         // SAFETY: `level` has seen these features on this CPU.
         #[cfg(target_arch = "x86_64")]
@@ -380,7 +380,7 @@ pub fn limit_by_environment() -> anyhow::Result<()> {
     let Some(wanted) = std::env::var_os("HARNESS_INSTRUCTIONS").filter(|wanted| !wanted.is_empty()) else {
         return Ok(());
     };
-    let most = match wanted.to_string_lossy().as_ref() {
+    let max_level = match wanted.to_string_lossy().as_ref() {
         "portable" => Level::Portable,
         "avx2" => Level::Avx2,
         "avx512" => Level::Avx512,
@@ -391,8 +391,8 @@ pub fn limit_by_environment() -> anyhow::Result<()> {
             )));
         }
     };
-    limit(most);
-    if level() != most {
+    limit(max_level);
+    if level() != max_level {
         let best = numerics().trim_start_matches("cpu-");
         return Err(exit::usage(format!(
             "HARNESS_INSTRUCTIONS asks for what this CPU lacks; set it to {best} or less, or unset it"
@@ -401,9 +401,9 @@ pub fn limit_by_environment() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes this process use the CPU's best instructions up to `most`.
-pub fn limit(most: Level) {
-    LEVEL.store(detect().min(most) as u8, Ordering::Relaxed);
+/// Makes this process use the CPU's best instructions up to `max_level`.
+pub fn limit(max_level: Level) {
+    LEVEL.store(detect().min(max_level) as u8, Ordering::Relaxed);
 }
 
 fn detect() -> Level {

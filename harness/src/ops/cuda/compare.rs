@@ -7,7 +7,7 @@ use crate::model::network::{Normed, Shortcut};
 use crate::model::readout;
 use crate::model::running::Running;
 use crate::ops::activation::Activation;
-use crate::ops::norm::{Current, Statistics};
+use crate::ops::norm::{Grad, Statistics};
 use crate::ops::optimizer::Sgd;
 use crate::ops::{conv, neuron, norm, pad8, pool};
 use crate::rng::{Purpose, Stream};
@@ -79,7 +79,7 @@ struct Compare {
 }
 
 /// Runs `f` with the kernels of this folder.
-pub(super) fn on<R>(device: &Device, f: impl FnOnce() -> R) -> R {
+pub(super) fn with_cuda_kernels<R>(device: &Device, f: impl FnOnce() -> R) -> R {
     #[cfg(test)]
     if device.is_cpu() {
         return super::launch::on_host(f);
@@ -119,11 +119,11 @@ impl Compare {
         let cpu = start.elapsed();
         let device = self.device.clone();
         if device.is_cuda() {
-            on(&device, || f(&device))?;
+            with_cuda_kernels(&device, || f(&device))?;
             device.synchronize()?;
         }
         let start = Instant::now();
-        let got = on(&device, || f(&device))?;
+        let got = with_cuda_kernels(&device, || f(&device))?;
         device.synchronize()?;
         let elapsed = start.elapsed();
         let mut worst = if got.len() == expected.len() { 0.0 } else { f64::INFINITY };
@@ -198,14 +198,14 @@ impl Compare {
             let padded = pad8(dims[3]);
             let sums: Vec<Tensor> =
                 (0..2).map(|_| self.vector(padded, 5.0, 3.0)?.to_dtype(DType::F64)).collect::<Result<_>>()?;
-            for taken in [true, false] {
+            for in_place in [true, false] {
                 self.case(
-                    format!("norm: backward {dims:?}, {}", if taken { "in place" } else { "kept" }),
+                    format!("norm: backward {dims:?}, {}", if in_place { "in place" } else { "kept" }),
                     1e-6,
                     |device| {
                         let (normed, grad) = (normed.to_device(device)?, grad.to_device(device)?);
                         let grad = Activation { tensor: grad.tensor.copy()?, ..grad };
-                        let current = if taken { Current::Taken(grad.clone()) } else { Current::Kept(&grad) };
+                        let current = if in_place { Grad::Owned(grad.clone()) } else { Grad::Borrowed(&grad) };
                         let (sum, sum_map) = (sums[0].to_device(device)?, sums[1].to_device(device)?);
                         let result = norm::backward(&normed, current, &sum, &sum_map, &gamma.to_device(device)?, 0.5)?;
                         Ok(vec![result.gamma, result.beta, result.conv_out.tensor])
@@ -229,7 +229,7 @@ impl Compare {
             ],
             Size::Layers => &[[4, 32, 32, 32, 64], [6, 32, 8, 8, 256]],
         };
-        let mut turn = 0;
+        let mut case_number = 0;
         for &[time_steps, batch, height, width, channels] in shapes {
             let dims = [time_steps * batch, height, width, channels];
             for (reset, detach_reset) in
@@ -237,8 +237,8 @@ impl Compare {
             {
                 let lif = Lif { tau: 0.25, v_th: 0.5, reset, detach_reset };
                 for (kind, shortcut) in self.shortcuts(dims)? {
-                    turn += 1;
-                    let rows = if turn % 2 == 0 { batch } else { time_steps * batch };
+                    case_number += 1;
+                    let rows = if case_number % 2 == 0 { batch } else { time_steps * batch };
                     let main = self.normed([rows, height, width, channels])?;
                     let grad = self.map(dims)?;
                     let name = format!(
@@ -250,7 +250,7 @@ impl Compare {
                     })?;
                     // All surrogates on few neurons, each in turn on many.
                     let few = dims.iter().product::<usize>() < 4096;
-                    let some = if few { 0..SURROGATES.len() } else { turn % 7..turn % 7 + 1 };
+                    let some = if few { 0..SURROGATES.len() } else { case_number % 7..case_number % 7 + 1 };
                     for surrogate in &SURROGATES[some] {
                         let name = format!("lif: backward, {surrogate:?}, {name}, detached {detach_reset}");
                         let backward = |device: &Device| {
@@ -353,7 +353,7 @@ impl Compare {
                     format!("{images}x{height}x{width}x{c_in} {kind} to {c_out}, {kernel}x{kernel} stride {stride}");
                 self.case(format!("expand: {name}"), 0.0, |device| {
                     let x = x.to_device(device)?;
-                    Ok(vec![if super::takes(&x.tensor) { super::conv::expand(&x)? } else { unpacked(&x)? }])
+                    Ok(vec![if super::runs_on_cuda(&x.tensor) { super::conv::expand(&x)? } else { unpacked(&x)? }])
                 })?;
                 self.case(format!("conv: {name}"), 1e-5, |device| {
                     Ok(vec![conv::forward(&c, &x.to_device(device)?, &weight.to_device(device)?, None)?.tensor])

@@ -10,7 +10,7 @@ use crate::ops::{ConvShape, pad8};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Floats of the columns that exist at a time: 256 MB; in tests so few that every map is cut.
-const MOST_COLUMNS: usize = if cfg!(test) { 1 << 11 } else { 1 << 26 };
+const MAX_COLUMN_FLOATS: usize = if cfg!(test) { 1 << 11 } else { 1 << 26 };
 
 fn columns(s: &ConvShape) -> Columns {
     Columns {
@@ -34,7 +34,7 @@ fn sizes(s: &ConvShape) -> (usize, usize) {
 /// Ranges of images (first, number) whose columns fit.
 fn chunks(s: &ConvShape) -> Vec<(usize, usize)> {
     let (pixels, values) = sizes(s);
-    let each = (MOST_COLUMNS / (pixels * values)).clamp(1, s.images);
+    let each = (MAX_COLUMN_FLOATS / (pixels * values)).clamp(1, s.images);
     (0..s.images).step_by(each).map(|first| (first, each.min(s.images - first))).collect()
 }
 
@@ -79,13 +79,13 @@ fn weights(s: &ConvShape, from: u64, to: u64) -> Weights {
 }
 
 /// Transposes a factor.
-type Turned = fn(&Tensor) -> Result<Tensor>;
-const AS_IT_IS: Turned = |x| Ok(x.clone());
-const TURNED: Turned = Tensor::t;
+type Orientation = fn(&Tensor) -> Result<Tensor>;
+const AS_STORED: Orientation = |x| Ok(x.clone());
+const TRANSPOSED: Orientation = Tensor::t;
 
 /// `a·b` in the precision asked for, as f32. Cast first, then turned: a cast of what is not contiguous would send its strides
 /// to the card, and wait.
-fn product((a, a_as): (&Tensor, Turned), (b, b_as): (&Tensor, Turned)) -> Result<Tensor> {
+fn product((a, a_as): (&Tensor, Orientation), (b, b_as): (&Tensor, Orientation)) -> Result<Tensor> {
     match precision() {
         Precision::Bf16 => {
             let (a, b) = (a.to_dtype(DType::BF16)?, b.to_dtype(DType::BF16)?);
@@ -104,7 +104,7 @@ pub fn forward(s: &ConvShape, x: &Activation, weight: &Tensor) -> Result<Tensor>
         return by_cudnn::forward(s, x, &pack(s, weight)?, dims);
     }
     let weight = pack(s, weight)?;
-    let parts = chunks(s).into_iter().map(|chunk| product((&im2col(s, x, chunk)?, AS_IT_IS), (&weight, TURNED)));
+    let parts = chunks(s).into_iter().map(|chunk| product((&im2col(s, x, chunk)?, AS_STORED), (&weight, TRANSPOSED)));
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?.reshape(dims)
 }
 
@@ -120,7 +120,7 @@ pub fn grad_weight(s: &ConvShape, x: &Activation, grad_out: &Tensor) -> Result<T
     // The chunks' gradients are added in order.
     for (first, images) in chunks(s) {
         let grad = grad.narrow(0, first * pixels, images * pixels)?;
-        sum = (sum + product((&grad, TURNED), (&im2col(s, x, (first, images))?, AS_IT_IS))?)?;
+        sum = (sum + product((&grad, TRANSPOSED), (&im2col(s, x, (first, images))?, AS_STORED))?)?;
     }
     unpack(s, &sum)
 }
@@ -138,7 +138,7 @@ pub fn grad_input(s: &ConvShape, weight: &Tensor, grad_out: &Tensor, to: Option<
         None => empty((s.images, s.height, s.width, pad8(s.c_in)), DType::F32, device)?,
     };
     for (first, images) in chunks(s) {
-        let part = product((&grad.narrow(0, first * pixels, images * pixels)?, AS_IT_IS), (&weight, AS_IT_IS))?;
+        let part = product((&grad.narrow(0, first * pixels, images * pixels)?, AS_STORED), (&weight, AS_STORED))?;
         let arguments = Columns {
             columns: read::<f32>(&part)?,
             grad: write::<f32>(&out)?,
@@ -200,8 +200,8 @@ pub fn spread(spikes: &Activation, changed: &Activation, channels: &[u32], time_
 
 #[cfg(feature = "cudnn")]
 mod by_cudnn {
-    use super::super::cudnn;
     use super::*;
+    use crate::ops::cuda::cudnn;
     use half::bf16;
 
     pub fn forward(

@@ -24,41 +24,41 @@ const FILTER: FilterAlgorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_AL
 
 /// A convolution's three passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Pass {
+enum Direction {
     Forward,
-    Data,
-    Filter,
+    InputGrad,
+    WeightGrad,
 }
 
 /// What the thread that gives work to the card keeps.
-struct State {
+struct CudnnState {
     cudnn: Arc<Cudnn>,
     device: CudaDevice,
     /// One for all, as large as the largest need so far.
     workspace: Option<CudaSlice<u8>>,
-    needs: HashMap<(ConvShape, Precision, Pass), usize>,
+    needs: HashMap<(ConvShape, Precision, Direction), usize>,
 }
 
 thread_local! {
-    static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
+    static CUDNN: RefCell<Option<CudnnState>> = const { RefCell::new(None) };
 }
 
 /// Opens cuDNN on the device's stream, or says why not.
 pub fn open(device: &CudaDevice) -> Result<()> {
     let cudnn = Cudnn::new(device.cuda_stream()).map_err(Error::wrap)?;
-    STATE.set(Some(State { cudnn, device: device.clone(), workspace: None, needs: HashMap::new() }));
+    CUDNN.set(Some(CudnnState { cudnn, device: device.clone(), workspace: None, needs: HashMap::new() }));
     Ok(())
 }
 
 /// A convolution's descriptors over padded channels.
-struct Plan<T> {
+struct Descriptors<T> {
     conv: ConvDescriptor<f32>,
     x: TensorDescriptor<T>,
     w: FilterDescriptor<T>,
     y: TensorDescriptor<T>,
 }
 
-impl<T: CudnnDataType> Plan<T> {
+impl<T: CudnnDataType> Descriptors<T> {
     fn new(cudnn: &Arc<Cudnn>, s: &ConvShape) -> Result<Self> {
         let int = |n: usize| n as i32;
         let (padding, stride) = (int(s.padding), int(s.stride));
@@ -83,18 +83,18 @@ impl<T: CudnnDataType> Plan<T> {
     }
 }
 
-impl State {
+impl CudnnState {
     /// The workspace, grown to what `pass` needs.
-    fn workspace<T: CudnnDataType>(&mut self, s: &ConvShape, pass: Pass, plan: &Plan<T>) -> Result<()> {
-        let Plan { conv, x, w, y } = plan;
+    fn workspace<T: CudnnDataType>(&mut self, s: &ConvShape, pass: Direction, plan: &Descriptors<T>) -> Result<()> {
+        let Descriptors { conv, x, w, y } = plan;
         let key = (*s, precision(), pass);
         let need = match self.needs.get(&key) {
             Some(need) => *need,
             None => {
                 let need = match pass {
-                    Pass::Forward => ConvForward { conv, x, w, y }.get_workspace_size(FORWARD),
-                    Pass::Data => ConvBackwardData { conv, dx: x, w, dy: y }.get_workspace_size(DATA),
-                    Pass::Filter => ConvBackwardFilter { conv, x, dw: w, dy: y }.get_workspace_size(FILTER),
+                    Direction::Forward => ConvForward { conv, x, w, y }.get_workspace_size(FORWARD),
+                    Direction::InputGrad => ConvBackwardData { conv, dx: x, w, dy: y }.get_workspace_size(DATA),
+                    Direction::WeightGrad => ConvBackwardFilter { conv, x, dw: w, dy: y }.get_workspace_size(FILTER),
                 };
                 *self.needs.entry(key).or_insert(need.map_err(Error::wrap)?)
             }
@@ -110,12 +110,12 @@ impl State {
 /// Runs `f` with cuDNN, the descriptors and the workspace.
 fn with<T: CudnnDataType>(
     s: &ConvShape,
-    pass: Pass,
-    f: impl FnOnce(&Plan<T>, &mut CudaSlice<u8>) -> Result<()>,
+    pass: Direction,
+    f: impl FnOnce(&Descriptors<T>, &mut CudaSlice<u8>) -> Result<()>,
 ) -> Result<()> {
-    STATE.with_borrow_mut(|state| {
+    CUDNN.with_borrow_mut(|state| {
         let Some(state) = state else { bail!("cuDNN is used on another thread than the one that opened the card") };
-        let plan = Plan::new(&state.cudnn, s)?;
+        let plan = Descriptors::new(&state.cudnn, s)?;
         state.workspace(s, pass, &plan)?;
         let Some(workspace) = &mut state.workspace else { bail!("no workspace") };
         f(&plan, workspace)
@@ -124,7 +124,7 @@ fn with<T: CudnnDataType>(
 
 /// `out[images, H', W', c_out]` from `x[images, H, W, c_in]` and `weight[c_out, k, k, c_in]`, channels padded.
 pub fn forward<T: Element + CudnnDataType>(s: &ConvShape, x: &Tensor, weight: &Tensor, out: &Tensor) -> Result<()> {
-    with::<T>(s, Pass::Forward, |Plan { conv, x: dx, w, y }, workspace| {
+    with::<T>(s, Direction::Forward, |Descriptors { conv, x: dx, w, y }, workspace| {
         let operation = ConvForward { conv, x: dx, w, y };
         reading::<T>(x, |x| {
             reading::<T>(weight, |weight| {
@@ -146,7 +146,7 @@ pub fn grad_input<T: Element + CudnnDataType>(
     out: &Tensor,
     accumulate: bool,
 ) -> Result<()> {
-    with::<T>(s, Pass::Data, |Plan { conv, x, w, y }, workspace| {
+    with::<T>(s, Direction::InputGrad, |Descriptors { conv, x, w, y }, workspace| {
         let operation = ConvBackwardData { conv, dx: x, w, dy: y };
         let kept = if accumulate { T::one() } else { T::zero() };
         reading::<T>(weight, |weight| {
@@ -163,7 +163,7 @@ pub fn grad_input<T: Element + CudnnDataType>(
 
 /// The gradient of the weight.
 pub fn grad_weight<T: Element + CudnnDataType>(s: &ConvShape, x: &Tensor, grad: &Tensor, out: &Tensor) -> Result<()> {
-    with::<T>(s, Pass::Filter, |Plan { conv, x: dx, w, y }, workspace| {
+    with::<T>(s, Direction::WeightGrad, |Descriptors { conv, x: dx, w, y }, workspace| {
         let operation = ConvBackwardFilter { conv, x: dx, dw: w, dy: y };
         reading::<T>(x, |x| {
             reading::<T>(grad, |grad| {

@@ -23,16 +23,16 @@ thread_local! {
     static ON_HOST: Cell<bool> = const { Cell::new(false) };
     // In tests: the largest map of spikes that the played memory has room for.
     #[cfg(test)]
-    static MOST_BYTES: Cell<usize> = const { Cell::new(usize::MAX) };
+    static MAX_SPIKE_BYTES: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Whether this tensor is the business of the kernels here.
-pub fn takes(tensor: &Tensor) -> bool {
-    serves(tensor.device())
+pub fn runs_on_cuda(tensor: &Tensor) -> bool {
+    device_runs_on_cuda(tensor.device())
 }
 
 /// Whether tensors on this device are.
-pub fn serves(device: &Device) -> bool {
+pub fn device_runs_on_cuda(device: &Device) -> bool {
     device.is_cuda() || ON_HOST.get()
 }
 
@@ -47,10 +47,10 @@ pub fn on_host<R>(f: impl FnOnce() -> R) -> R {
 
 /// Runs `f` where more than `bytes` of spikes find no memory.
 #[cfg(test)]
-pub fn with_most_bytes<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
-    MOST_BYTES.set(bytes);
+pub fn with_max_spike_bytes<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
+    MAX_SPIKE_BYTES.set(bytes);
     let result = f();
-    MOST_BYTES.set(usize::MAX);
+    MAX_SPIKE_BYTES.set(usize::MAX);
     result
 }
 
@@ -59,7 +59,7 @@ pub fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<T
     if device.is_cpu() {
         let shape = shape.into();
         #[cfg(test)]
-        if dtype == DType::U8 && shape.elem_count() > MOST_BYTES.get() {
+        if dtype == DType::U8 && shape.elem_count() > MAX_SPIKE_BYTES.get() {
             bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
         }
         // In tests: what a kernel forgets to write is seen.

@@ -19,7 +19,7 @@ pub mod pool;
 pub mod step;
 pub mod train;
 
-pub use launch::{serves, takes};
+pub use launch::{device_runs_on_cuda, runs_on_cuda};
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;

@@ -12,7 +12,7 @@ use methods::lif::{Lif, Reset};
 use methods::surrogate::Surrogate;
 
 /// Time steps that the backward kernels keep in registers.
-const MOST_TIME_STEPS: usize = 32;
+const MAX_TIME_STEPS: usize = 32;
 
 /// What all kernels read: the main branch and the shortcut, over `rows` rows of the output.
 fn branches(main: &Normed, shortcut: &Shortcut, rows: usize) -> Result<Neurons> {
@@ -107,8 +107,8 @@ pub fn lif_backward(
     let kernel = match time_steps {
         1..=4 => "lif_backward_4",
         5..=8 => "lif_backward_8",
-        9..=MOST_TIME_STEPS => "lif_backward_32",
-        _ => bail!("T = {time_steps}: the CUDA kernels keep at most {MOST_TIME_STEPS} time steps"),
+        9..=MAX_TIME_STEPS => "lif_backward_32",
+        _ => bail!("T = {time_steps}: the CUDA kernels keep at most {MAX_TIME_STEPS} time steps"),
     };
     let (number, p, q) = curve(surrogate);
     let arguments = Neurons {

@@ -1,10 +1,10 @@
 //! Batch norm: statistics, fold, backward.
 
-use super::arguments::{Coefficients, Fold, Moments, NormBackward, Statistics as Finish, Totals};
+use super::arguments::{Coefficients, Fold, Moments, NormBackward, Statistics as FinishStatistics, Totals};
 use super::launch::{THREADS, empty, launch, read, threads, write};
 use crate::model::network::{NORM_EPSILON, Normed};
 use crate::ops::activation::Activation;
-use crate::ops::norm::{Current, NormGradients, Statistics};
+use crate::ops::norm::{Grad, NormGradients, Statistics};
 use crate::ops::pad8;
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -20,8 +20,8 @@ impl Blocks {
     pub(super) fn new(rows: usize, channels: usize) -> Self {
         let lanes = [32, 16, 8].into_iter().find(|lanes| channels.is_multiple_of(*lanes)).unwrap_or(8);
         // At least sixteen rows a thread, at most 512 blocks.
-        let most = rows.div_ceil(THREADS / lanes * 16).clamp(1, 512);
-        let rows_each = rows.div_ceil(most).max(1);
+        let max_blocks = rows.div_ceil(THREADS / lanes * 16).clamp(1, 512);
+        let rows_each = rows.div_ceil(max_blocks).max(1);
         let grid = [rows.div_ceil(rows_each).max(1) as u32, (channels / lanes) as u32];
         Self { lanes: lanes as u32, rows_each: rows_each as u32, grid }
     }
@@ -80,7 +80,7 @@ pub fn grouped_statistics(map: &Activation, groups: usize, time_steps: usize) ->
         mean: empty(groups * channels, DType::F64, x.device())?,
         variance: empty(groups * channels, DType::F64, x.device())?,
     };
-    let arguments = Finish {
+    let arguments = FinishStatistics {
         sums: read::<f64>(&sums)?,
         mean: write::<f64>(&result.mean)?,
         variance: write::<f64>(&result.variance)?,
@@ -121,7 +121,7 @@ pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta:
 /// See [`crate::ops::norm::backward`].
 pub fn backward(
     normed: &Normed,
-    current: Current<'_>,
+    current: Grad<'_>,
     sum: &Tensor,
     sum_map: &Tensor,
     gamma: &Tensor,
@@ -151,8 +151,8 @@ pub fn backward(
     // SAFETY: a value a channel in all.
     unsafe { launch(&device, "norm_coefficients", threads(padded)?, &arguments)? };
     let (grad, conv_out) = match current {
-        Current::Taken(current) => (current.tensor.clone(), current),
-        Current::Kept(current) => {
+        Grad::Owned(current) => (current.tensor.clone(), current),
+        Grad::Borrowed(current) => {
             let out = empty(map.tensor.dims(), DType::F32, &device)?;
             (current.tensor.clone(), Activation { tensor: out, ..*current })
         }

@@ -1,7 +1,7 @@
 //! A whole training step on a card held against the CPU's.
 
 use super::Precision;
-use super::compare::{Comparison, on};
+use super::compare::{Comparison, with_cuda_kernels};
 use crate::model::config::{Architecture, NetworkConfig, Norm};
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
@@ -26,10 +26,10 @@ pub fn compare(device: &Device, precision: Precision) -> Result<Comparison> {
     let start = Instant::now();
     let expected = step(&Device::Cpu, 1)?;
     let cpu = start.elapsed();
-    on(device, || step(device, 1))?;
+    with_cuda_kernels(device, || step(device, 1))?;
     device.synchronize()?;
     let start = Instant::now();
-    let got = on(device, || step(device, 1))?;
+    let got = with_cuda_kernels(device, || step(device, 1))?;
     let elapsed = start.elapsed();
     let tolerance = match precision {
         Precision::F32 => 0.01,

@@ -2,7 +2,7 @@ use super::*;
 use crate::cell::{Overrides, cells};
 use crate::data;
 use crate::ops::activation::host;
-use crate::ops::cuda::launch::{on_host, with_most_bytes};
+use crate::ops::cuda::launch::{on_host, with_max_spike_bytes};
 use crate::ranks::{Ranks, threads};
 use crate::suite::Suite;
 
@@ -258,7 +258,7 @@ fn a_card_without_room_takes_smaller_parts_of_the_same_batch() {
         with_job("sign-digits", micro_batch, 3, |job, mut state, batch| {
             let mut pending = Pending::default();
             let step = || job.step(&mut state, &mut pending, batch, batch.len, 10);
-            on_host(|| with_most_bytes(most_bytes, step)).map(|()| (weights(&state), state.progress.micro_batch))
+            on_host(|| with_max_spike_bytes(most_bytes, step)).map(|()| (weights(&state), state.progress.micro_batch))
         })
     };
     // Memory grows: no image fits, then halves of halves of the suite's batch of 16, at last the whole batch of twelve.

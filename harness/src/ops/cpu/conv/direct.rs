@@ -5,7 +5,7 @@ use super::pack::Weights;
 use super::padded::{Band, MapSize};
 use super::tiles::blocks;
 use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, Input, pad8};
 
 /// Pixels of a tile; `PIXELS` list entries are a multiple of every register tile's.
@@ -13,7 +13,7 @@ pub(super) const PIXELS_STEP: usize = 48;
 /// Output pixels that share one pass over a slice of the weights.
 const BAND_PIXELS: usize = 512;
 /// Floats of a weight slice: 24 KB stay in the first-level cache under the pixels that stream past.
-const SLICE: usize = 6144;
+const SLICE_FLOATS: usize = 6144;
 
 /// Destination pixels that share a set of taps: all of them, or those of one parity.
 pub(super) struct Class {
@@ -141,7 +141,7 @@ pub(super) struct Slice {
 }
 
 pub(super) fn slices(taps: usize, channels: usize, width: usize) -> Vec<Slice> {
-    let rows = (SLICE / width).max(1);
+    let rows = (SLICE_FLOATS / width).max(1);
     let chunk = channels.min(64);
     let taps_each = (rows / chunk).clamp(1, taps);
     let mut slices = Vec::new();
@@ -173,7 +173,7 @@ pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
             });
         };
         // SAFETY: the blocks are all channels, and all rows of each are written.
-        unsafe { Aligned::written(rows * p.dst.channels, fill) }
+        unsafe { Aligned::from_uninit(rows * p.dst.channels, fill) }
     };
     p.classes.iter().map(pack_class).collect()
 }
@@ -279,7 +279,7 @@ pub(super) struct Sweep<'a> {
     pub accumulate: bool,
 }
 
-impl Kernel for Sweep<'_> {
+impl SimdKernel for Sweep<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

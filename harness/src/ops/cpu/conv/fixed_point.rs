@@ -5,37 +5,39 @@
 //! The i32s are kept in the bits of f32 lanes.
 
 use crate::ops::cpu::parallel::{Shared, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
 /// A weight in whole numbers.
-pub(super) struct Whole {
+pub(super) struct FixedPointWeight {
     /// OIHW.
     pub weight: Vec<f32>,
     /// What a unit of each output channel stands for, 0 in the padding: `[pad8(c_out)]`.
     pub scale: Vec<f32>,
 }
 
-/// Rounds an OIHW weight. A channel with a weight that is not finite gets a scale of NaN.
-pub(super) fn whole(s: &ConvShape, weight: &[f32]) -> Whole {
-    let inputs = s.c_in * s.kernel * s.kernel;
-    let (mut to, mut scale) = (vec![0f32; weight.len()], vec![0f32; pad8(s.c_out)]);
-    let (rows, scales) = (Shared::new(&mut to), Shared::new(&mut scale));
-    tiles(s.c_out, weight.len() * 2, |o| {
-        let from = &weight[o * inputs..(o + 1) * inputs];
-        // SAFETY: each output channel has its own row and its own scale.
-        let (to, scale) = unsafe { (rows.slice(o * inputs, inputs), scales.slice(o, 1)) };
-        let sum = absolute_sum(from);
-        if sum.is_finite() {
-            // Below 2^-97 the inverse would leave the f32s.
-            let exponent = ((sum.to_bits() >> 23) as i32 - 127).max(-97);
-            scale[0] = power_of_two(exponent - 29);
-            simd::run(Round { from, factor: power_of_two(29 - exponent), to }, 16);
-        } else {
-            scale[0] = f32::NAN;
-        }
-    });
-    Whole { weight: to, scale }
+impl FixedPointWeight {
+    /// Rounds an OIHW weight. A channel with a weight that is not finite gets a scale of NaN.
+    pub(super) fn new(s: &ConvShape, weight: &[f32]) -> Self {
+        let inputs = s.c_in * s.kernel * s.kernel;
+        let (mut to, mut scale) = (vec![0f32; weight.len()], vec![0f32; pad8(s.c_out)]);
+        let (rows, scales) = (Shared::new(&mut to), Shared::new(&mut scale));
+        tiles(s.c_out, weight.len() * 2, |o| {
+            let from = &weight[o * inputs..(o + 1) * inputs];
+            // SAFETY: each output channel has its own row and its own scale.
+            let (to, scale) = unsafe { (rows.slice(o * inputs, inputs), scales.slice(o, 1)) };
+            let sum = absolute_sum(from);
+            if sum.is_finite() {
+                // Below 2^-97 the inverse would leave the f32s.
+                let exponent = ((sum.to_bits() >> 23) as i32 - 127).max(-97);
+                scale[0] = power_of_two(exponent - 29);
+                simd::run(Round { from, factor: power_of_two(29 - exponent), to }, 16);
+            } else {
+                scale[0] = f32::NAN;
+            }
+        });
+        Self { weight: to, scale }
+    }
 }
 
 fn power_of_two(exponent: i32) -> f32 {
@@ -60,26 +62,26 @@ struct Round<'a> {
     to: &'a mut [f32],
 }
 
-impl Kernel for Round<'_> {
+impl SimdKernel for Round<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let whole = self.from.len() / S::LANES * S::LANES;
-        for i in (0..whole).step_by(S::LANES) {
+        let vectors = self.from.len() / S::LANES * S::LANES;
+        for i in (0..vectors).step_by(S::LANES) {
             // SAFETY: both slices hold `LANES` floats from `i` on.
             unsafe {
                 let x = S::mul(S::load(self.from.as_ptr().add(i)), S::splat(self.factor));
                 S::store(self.to.as_mut_ptr().add(i), S::to_ints(x));
             }
         }
-        for (to, from) in self.to[whole..].iter_mut().zip(&self.from[whole..]) {
+        for (to, from) in self.to[vectors..].iter_mut().zip(&self.from[vectors..]) {
             *to = f32::from_bits(((from * self.factor).round_ties_even() as i32).cast_unsigned());
         }
     }
 }
 
 /// Turns whole numbers into `scale` times them, in place.
-pub(super) struct Scale<'a> {
+pub(super) struct ScaleInPlace<'a> {
     /// The first pixel's first channel of the block.
     pub target: *mut f32,
     /// Pixels.
@@ -90,7 +92,7 @@ pub(super) struct Scale<'a> {
     pub scale: &'a [f32],
 }
 
-impl Kernel for Scale<'_> {
+impl SimdKernel for ScaleInPlace<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

@@ -1,7 +1,7 @@
 //! Spike bits to lists of positions, without branches: a table gives the set bits of a byte.
 
-use crate::ops::cpu::byte::PLACES;
-use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::cpu::byte::SET_BITS;
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 
 /// The spikes of some rows of pixels, for one block of channels, in pixel order.
 pub(super) struct RowLists {
@@ -26,7 +26,7 @@ struct Rows<'a> {
     count: usize,
 }
 
-impl Kernel for Rows<'_> {
+impl SimdKernel for Rows<'_> {
     type Output = RowLists;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> RowLists {
@@ -40,7 +40,7 @@ impl Kernel for Rows<'_> {
             for (x, pixel) in row.chunks_exact(stride).enumerate() {
                 let base = x * count * 8;
                 for (j, &byte) in pixel[first..first + count].iter().enumerate() {
-                    let places = PLACES[usize::from(byte)].map(|place| place + (base + 8 * j) as u16);
+                    let places = SET_BITS[usize::from(byte)].map(|place| place + (base + 8 * j) as u16);
                     // SAFETY: a byte advances by no more than eight.
                     unsafe { room.add(n).cast::<[u16; 8]>().write_unaligned(places) };
                     n += byte.count_ones() as usize;
@@ -81,7 +81,7 @@ struct Channels<'a> {
     places: &'a [u16],
 }
 
-impl Kernel for Channels<'_> {
+impl SimdKernel for Channels<'_> {
     type Output = ChannelLists;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelLists {
@@ -101,7 +101,7 @@ impl Kernel for Channels<'_> {
                 for (c, byte) in transpose8(bits).to_le_bytes().into_iter().enumerate() {
                     let start = c * capacity + lengths[c];
                     // SAFETY: a channel lists no more than all pixels, and has room for eight behind them.
-                    unsafe { S::pick(byte, places.as_ptr(), listed.as_mut_ptr().add(start)) };
+                    unsafe { S::compact(byte, places.as_ptr(), listed.as_mut_ptr().add(start)) };
                     lengths[c] += byte.count_ones() as usize;
                 }
             }

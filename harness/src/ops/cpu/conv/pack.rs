@@ -49,8 +49,8 @@ impl<'a> Weights<'a> {
         }
         // A transposition: 16 destinations by some 144 (source, tap) pairs pass through a block of memory that the
         // first-level cache holds, whatever the strides.
-        let mut block = vec![[0.0f32; 16]; BLOCK.max(taps.len())];
-        let sources = (BLOCK / taps.len()).max(1);
+        let mut block = vec![[0.0f32; 16]; TRANSPOSED_PAIRS.max(taps.len())];
+        let sources = (TRANSPOSED_PAIRS / taps.len()).max(1);
         for first in (0..n).step_by(sources) {
             let sources = first..n.min(first + sources);
             for j in (0..count).step_by(16) {
@@ -104,18 +104,18 @@ pub(super) fn rows(
         })
     };
     // SAFETY: the blocks are all of it, and each writes all of its range.
-    unsafe { Aligned::written(taps.len() * pad8(s.c_in) * pad8(s.c_out), fill) }
+    unsafe { Aligned::from_uninit(taps.len() * pad8(s.c_in) * pad8(s.c_out), fill) }
 }
 
 /// (source, tap) pairs of a transposition block: 9 KB.
-const BLOCK: usize = 144;
+const TRANSPOSED_PAIRS: usize = 144;
 
 /// Sums the partial weight gradients, each `[block][tap][c_in][width]`, in order, into the OIHW `out`.
 pub(super) fn unpack(s: &ConvShape, partials: &[&[f32]], blocks: &[(usize, usize)], out: &mut [f32]) {
     let (kk, c_in) = (s.kernel * s.kernel, s.c_in);
     let rows = kk * c_in;
     let target = Shared::new(out);
-    let sources = (BLOCK / kk).max(1);
+    let sources = (TRANSPOSED_PAIRS / kk).max(1);
     let parts = c_in.div_ceil(sources);
     tiles(blocks.len() * parts, out.len() * partials.len() * 4, |tile| {
         let ((start, width), first) = (blocks[tile / parts], tile % parts * sources);

@@ -1,21 +1,22 @@
-//! Tables of the sums of all subsets of a few rows, which the forward and the weight's gradient look up.
+//! Tables of the sums of all subsets of a few rows. The forward pass and the weight's gradient look sums up in them.
 
 use crate::ops::cpu::simd::Simd;
 
-/// Widest block of output channels in the weight's gradient: a row of a table is a cache line.
-pub(super) const WIDEST: usize = 16;
-/// Floats between two tables, so that their equal rows do not compete for a set of the cache.
+/// The maximum width of a block of output channels in the weight's gradient: one row of a table fills a cache line.
+pub(super) const MAX_BLOCK_WIDTH: usize = 16;
+/// Floats between two tables, so that equal rows of different tables fall into different sets of the cache.
 const GAP: usize = 23 * 16;
 
-/// Floats from one table of the subsets of so many rows to the next.
+/// Floats from one table of the subsets of `bits` rows to the next table.
 pub(super) const fn table_floats(bits: usize, width: usize) -> usize {
     (width << bits) + GAP
 }
 
-/// The sums by `add` of all subsets of `BITS` rows: the row of a subset's number has the sum over its bits.
+/// Fills `table` with the sums, by `add`, of all subsets of `BITS` rows: row `i` holds the sum of the rows whose bit is set
+/// in `i`.
 ///
 /// # Safety
-/// There are `BITS` (at least 3) rows of `N` vectors, and room for 2^BITS of them.
+/// `rows` holds `BITS` (at least 3) rows of `N` vectors, and `table` has room for 2^BITS rows.
 #[inline(always)]
 pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
     rows: *const f32,
@@ -24,7 +25,7 @@ pub(super) unsafe fn subsets<S: Simd, const N: usize, const BITS: usize>(
 ) {
     let width = N * S::LANES;
     for n in 0..N {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe {
             let (rows, table) = (rows.add(n * S::LANES), table.add(n * S::LANES));
             // The subsets of the first three rows stay in registers.

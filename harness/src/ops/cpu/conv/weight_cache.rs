@@ -1,43 +1,51 @@
 //! A convolution's weight in every order in which a kernel reads it.
 
-use super::fixed_point;
-use super::forward::{incremental, table};
+use super::fixed_point::FixedPointWeight;
+use super::forward::incremental::PreviousPass;
+use super::forward::{spike_list, table};
 use crate::ops::ConvShape;
 use crate::ops::cpu::parallel::Aligned;
 use std::sync::OnceLock;
 
-/// A weight in the orders in which the forward's paths read it, each made when a pass first takes that path: for passes
-/// that share the weight and the map's size.
+/// Caches every layout of one weight. Passes that share the weight and the size of the map share it; each layout is
+/// made when a pass first needs it.
 #[derive(Default)]
-pub struct Packed {
-    /// Whether the first pass's sums are kept, for passes whose spikes differ little from its.
-    pub(super) keep: bool,
-    pub(super) before: OnceLock<incremental::Before>,
-    pub(super) whole: OnceLock<fixed_point::Whole>,
-    pub(super) changes: OnceLock<Aligned>,
-    pub(super) lists: OnceLock<Aligned>,
-    tables: OnceLock<Aligned>,
+pub struct ConvWeightCache {
+    /// Whether the sums of the first pass are kept for later passes over nearly the same spikes.
+    pub(super) keep_first_pass: bool,
+    pub(super) previous: OnceLock<PreviousPass>,
+    pub(super) fixed_point: OnceLock<FixedPointWeight>,
+    /// The layout of [`super::forward::incremental`].
+    pub(super) incremental: OnceLock<Aligned>,
+    spike_list: OnceLock<Aligned>,
+    table: OnceLock<Aligned>,
+    /// The layout of [`super::direct`], for each of its classes of pixels.
     pub(super) dense: OnceLock<Vec<Aligned>>,
 }
 
-impl Packed {
-    /// For passes whose spikes will differ little from those of the first, which must be alone.
-    pub fn keeping() -> Self {
-        Self { keep: true, ..Self::default() }
+impl ConvWeightCache {
+    /// Keeps the sums of the first pass so that later passes with nearly the same spikes only add the differences. The
+    /// first pass must finish before any other starts.
+    pub fn keeping_first_pass() -> Self {
+        Self { keep_first_pass: true, ..Self::default() }
     }
 
-    pub(super) fn tables(&self, s: &ConvShape, whole: &fixed_point::Whole) -> &[f32] {
-        made::<Aligned>(&self.tables, || table::pack(s, &whole.weight))
+    pub(super) fn spike_list(&self, s: &ConvShape, fixed: &FixedPointWeight) -> &[f32] {
+        get_or_make::<Aligned>(&self.spike_list, || spike_list::pack(s, &fixed.weight))
+    }
+
+    pub(super) fn table(&self, s: &ConvShape, fixed: &FixedPointWeight) -> &[f32] {
+        get_or_make::<Aligned>(&self.table, || table::pack(s, &fixed.weight))
     }
 }
 
-/// The cell's value, made by `make` if there is none.
-pub(super) fn made<T>(cell: &OnceLock<T>, make: impl Fn() -> T) -> &T {
+/// The value of `cell`, made by `make` if it is empty.
+pub(super) fn get_or_make<T>(cell: &OnceLock<T>, make: impl Fn() -> T) -> &T {
     loop {
         if let Some(value) = cell.get() {
             return value;
         }
-        // Not `get_or_init`: `make` runs on the pool, whose threads may come here again before it ends.
+        // `get_or_init` could deadlock: `make` runs on the pool, whose threads may enter here again before it ends.
         let _ = cell.set(make());
     }
 }

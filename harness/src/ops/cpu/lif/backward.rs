@@ -1,12 +1,12 @@
-use super::super::parallel::{Shared, map_tiles, scratch};
-use super::super::simd::{self, Kernel as Simded, Simd};
-use super::current::{Extra, Neuron, WithExtra, with_extra};
+use super::current::{Neuron, Residual, ResidualVisitor, dispatch_residual};
 use super::{Branch, ChannelSums, LifShape, Shortcut};
-use methods::surrogate::{Kernel, Surrogate, WithKernel};
+use crate::ops::cpu::parallel::{Shared, map_tiles, scratch};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
+use methods::surrogate::{Kernel as SurrogateKernel, Surrogate, WithKernel};
 use std::ops::Range;
 
 /// Floats of a chunk's currents: they, the slopes and the maps they came from stay in the first-level cache.
-const CHUNK: usize = 1 << 9;
+const CHUNK_FLOATS: usize = 1 << 9;
 
 /// Turns `grad`, the gradient of the spikes, into that of the current, in place, and returns its sums. Where the main
 /// map is broadcast over t, the gradient's first `positions` rows are the sum over t and the rest is used up. The
@@ -36,8 +36,8 @@ struct Backward<'a> {
 
 impl WithKernel for Backward<'_> {
     type Output = ChannelSums;
-    fn call<K: Kernel>(self, kernel: K) -> ChannelSums {
-        with_extra(self.shortcut, Curved { all: self, kernel })
+    fn call<K: SurrogateKernel>(self, kernel: K) -> ChannelSums {
+        dispatch_residual(self.shortcut, Curved { all: self, kernel })
     }
 }
 
@@ -46,19 +46,19 @@ struct Curved<'a, K> {
     kernel: K,
 }
 
-impl<K: Kernel> WithExtra for Curved<'_, K> {
+impl<K: SurrogateKernel> ResidualVisitor for Curved<'_, K> {
     type Output = ChannelSums;
-    fn call<X: Extra>(self, extra: X) -> ChannelSums {
+    fn call<X: Residual>(self, residual: X) -> ChannelSums {
         let Backward { l, main, broadcast, grad, .. } = self.all;
         let (each, n) = l.tiles();
         let (grad, kernel) = (Shared::new(grad), self.kernel);
-        let chunk = (CHUNK / (l.time_steps * l.channels)).max(1);
+        let chunk = (CHUNK_FLOATS / (l.time_steps * l.channels)).max(1);
         let len = chunk * l.time_steps * l.channels;
         let sums = map_tiles(n, l.len() * 16, |tile| {
             let positions = tile * each..l.positions.min((tile + 1) * each);
             scratch(2 * len, |memory| {
                 let (membrane, slopes) = memory.split_at_mut(len);
-                let tile = Tile { l, main, broadcast, extra, kernel, grad };
+                let tile = Tile { l, main, broadcast, residual, kernel, grad };
                 simd::run(Chunks { tile, positions, chunk, membrane, slopes }, l.channels)
             })
         });
@@ -71,7 +71,7 @@ struct Tile<'a, X, K> {
     l: &'a LifShape,
     main: &'a Branch<'a>,
     broadcast: bool,
-    extra: X,
+    residual: X,
     kernel: K,
     grad: Shared<f32>,
 }
@@ -89,7 +89,7 @@ struct Chunks<'a, X, K> {
     slopes: &'a mut [f32],
 }
 
-impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
+impl<X: Residual, K: SurrogateKernel> SimdKernel for Chunks<'_, X, K> {
     type Output = ChannelSums;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelSums {
@@ -121,7 +121,7 @@ impl<X: Extra, K: Kernel> Simded for Chunks<'_, X, K> {
 
 /// # Safety
 /// Every method: as in [`Chunks::run`].
-impl<X: Extra, K: Kernel> Tile<'_, X, K> {
+impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
     /// Where the chunk lies in the map of step `t`.
     #[inline(always)]
     fn rows(&self, positions: &Range<usize>, t: usize) -> Range<usize> {
@@ -141,7 +141,7 @@ impl<X: Extra, K: Kernel> Tile<'_, X, K> {
                     // SAFETY: the caller's.
                     unsafe {
                         let current = self.main.scaled::<S>(row - back + c, c);
-                        S::store(to, self.extra.add::<S>(row + c, c, current));
+                        S::store(to, self.residual.add::<S>(row + c, c, current));
                         to = to.add(S::LANES);
                     }
                 }
@@ -207,7 +207,7 @@ impl<X: Extra, K: Kernel> Tile<'_, X, K> {
                             S::store(slopes.as_mut_ptr().add(lanes), grad);
                         }
                         if X::SUMMED {
-                            with_shortcut = S::add(with_shortcut, S::mul(grad, self.extra.value::<S>(at)));
+                            with_shortcut = S::add(with_shortcut, S::mul(grad, self.residual.value::<S>(at)));
                         }
                     }
                     if self.broadcast {

@@ -1,15 +1,15 @@
 //! The current of a vector of neurons, compiled once for each kind of shortcut.
 
-use super::super::simd::Simd;
 use super::{Branch, Folded, LifShape, Reset, Shortcut};
+use crate::ops::cpu::simd::Simd;
 
 /// A kind of shortcut. `at` is an offset in the map, `c` the channel.
 ///
 /// # Safety
 /// Every method: as [`Simd`]; and `at + LANES` lies in the map, `c + LANES` in the coefficients, which [`super::check`]
 /// has seen to be as long as the main branch's.
-pub(in super::super) trait Extra: Copy + Send + Sync {
-    /// Whether [`Extra::value`] is wanted for the sums.
+pub(in crate::ops::cpu) trait Residual: Copy + Send + Sync {
+    /// Whether [`Residual::value`] is wanted for the sums.
     const SUMMED: bool = false;
     /// Adds the shortcut's values to the current.
     unsafe fn add<S: Simd>(self, at: usize, c: usize, current: S::V) -> S::V;
@@ -21,7 +21,7 @@ pub(in super::super) trait Extra: Copy + Send + Sync {
     }
 }
 
-impl Extra for () {
+impl Residual for () {
     #[inline(always)]
     unsafe fn add<S: Simd>(self, _at: usize, _c: usize, current: S::V) -> S::V {
         current
@@ -32,7 +32,7 @@ impl Extra for () {
 #[derive(Clone, Copy)]
 pub(super) struct Spikes<'a>(&'a [u8]);
 
-impl Extra for Spikes<'_> {
+impl Residual for Spikes<'_> {
     #[inline(always)]
     unsafe fn add<S: Simd>(self, at: usize, _c: usize, current: S::V) -> S::V {
         unsafe { S::add(current, S::load_bits(self.0.as_ptr().add(at / 8))) }
@@ -43,14 +43,14 @@ impl Extra for Spikes<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Map<'a>(&'a [f32]);
 
-impl Extra for Map<'_> {
+impl Residual for Map<'_> {
     #[inline(always)]
     unsafe fn add<S: Simd>(self, at: usize, _c: usize, current: S::V) -> S::V {
         unsafe { S::add(current, S::load(self.0.as_ptr().add(at))) }
     }
 }
 
-impl Extra for Branch<'_> {
+impl Residual for Branch<'_> {
     const SUMMED: bool = true;
     #[inline(always)]
     unsafe fn add<S: Simd>(self, at: usize, c: usize, current: S::V) -> S::V {
@@ -66,7 +66,7 @@ impl Branch<'_> {
     /// The map's values after the norm.
     ///
     /// # Safety
-    /// As [`Extra`]'s.
+    /// As [`Residual`]'s.
     #[inline(always)]
     pub(super) unsafe fn scaled<S: Simd>(&self, at: usize, c: usize) -> S::V {
         unsafe { self.norm.of::<S>(S::load(self.map.as_ptr().add(at)), c) }
@@ -77,7 +77,7 @@ impl Folded<'_> {
     /// The values `x` of channels `c` on after the norm.
     ///
     /// # Safety
-    /// As [`Extra`]'s.
+    /// As [`Residual`]'s.
     #[inline(always)]
     unsafe fn of<S: Simd>(&self, x: S::V, c: usize) -> S::V {
         unsafe { affine::<S>(x, S::load(self.scale.as_ptr().add(c)), S::load(self.shift.as_ptr().add(c))) }
@@ -89,13 +89,13 @@ impl Folded<'_> {
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-pub(in super::super) unsafe fn affine<S: Simd>(x: S::V, scale: S::V, shift: S::V) -> S::V {
+pub(in crate::ops::cpu) unsafe fn affine<S: Simd>(x: S::V, scale: S::V, shift: S::V) -> S::V {
     unsafe { S::add(S::mul(scale, x), shift) }
 }
 
 /// The neuron's constants as vectors.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Neuron<S: Simd> {
+pub(in crate::ops::cpu) struct Neuron<S: Simd> {
     pub tau: S::V,
     pub v_th: S::V,
     pub zero: S::V,
@@ -106,7 +106,7 @@ impl<S: Simd> Neuron<S> {
     /// # Safety
     /// As [`Simd`] (here and below).
     #[inline(always)]
-    pub(in super::super) unsafe fn new(l: &LifShape) -> Self {
+    pub(in crate::ops::cpu) unsafe fn new(l: &LifShape) -> Self {
         let hard = l.reset == Reset::Hard;
         unsafe { Self { tau: S::splat(l.tau), v_th: S::splat(l.v_th), zero: S::zero(), hard } }
     }
@@ -123,7 +123,7 @@ impl<S: Simd> Neuron<S> {
     /// # Safety
     /// As [`Simd`]'s; `spikes` is writable for `LANES / 8` bytes.
     #[inline(always)]
-    pub(in super::super) unsafe fn step(&self, decayed: S::V, current: S::V, spikes: *mut u8) -> S::V {
+    pub(in crate::ops::cpu) unsafe fn step(&self, decayed: S::V, current: S::V, spikes: *mut u8) -> S::V {
         unsafe {
             let u = S::add(decayed, current);
             S::store_bits(spikes, u, self.v_th);
@@ -147,13 +147,13 @@ impl<S: Simd> Neuron<S> {
 }
 
 /// A function to compile for each kind of shortcut.
-pub(in super::super) trait WithExtra {
+pub(in crate::ops::cpu) trait ResidualVisitor {
     type Output;
-    fn call<X: Extra>(self, extra: X) -> Self::Output;
+    fn call<X: Residual>(self, residual: X) -> Self::Output;
 }
 
 /// Calls `f` with the concrete shortcut.
-pub(in super::super) fn with_extra<F: WithExtra>(shortcut: &Shortcut, f: F) -> F::Output {
+pub(in crate::ops::cpu) fn dispatch_residual<F: ResidualVisitor>(shortcut: &Shortcut, f: F) -> F::Output {
     match *shortcut {
         Shortcut::None => f.call(()),
         Shortcut::Spikes(spikes) => f.call(Spikes(spikes)),

@@ -1,7 +1,7 @@
-use super::super::parallel::{Shared, tiles, written};
-use super::super::simd::{self, Kernel, Simd};
-use super::current::{Extra, Neuron, WithExtra, with_extra};
+use super::current::{Neuron, Residual, ResidualVisitor, dispatch_residual};
 use super::{Branch, LifShape, Shortcut};
+use crate::ops::cpu::parallel::{Shared, tiles, vec_from_uninit};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use std::ops::Range;
 
 /// The spikes of the current `main + shortcut`, as bits. A `main.map` of `positions` rows is the current at every t.
@@ -11,7 +11,9 @@ use std::ops::Range;
 pub fn forward(l: &LifShape, main: &Branch, shortcut: &Shortcut) -> Vec<u8> {
     let broadcast = l.check_main(main, shortcut);
     // SAFETY: the tiles are all positions, and each writes the spikes of its own at every time step.
-    unsafe { written(l.len() / 8, |spikes| with_extra(shortcut, Forward { l, main, broadcast, spikes })) }
+    unsafe {
+        vec_from_uninit(l.len() / 8, |spikes| dispatch_residual(shortcut, Forward { l, main, broadcast, spikes }))
+    }
 }
 
 struct Forward<'a> {
@@ -21,31 +23,31 @@ struct Forward<'a> {
     spikes: Shared<u8>,
 }
 
-impl WithExtra for Forward<'_> {
+impl ResidualVisitor for Forward<'_> {
     type Output = ();
-    fn call<X: Extra>(self, extra: X) {
+    fn call<X: Residual>(self, residual: X) {
         let (each, n) = self.l.tiles();
         let Self { l, main, broadcast, spikes } = self;
         tiles(n, l.len() * 4, |tile| {
             let positions = tile * each..l.positions.min((tile + 1) * each);
-            simd::run(Tile { l, main, broadcast, extra, positions, spikes }, l.channels);
+            simd::run(Tile { l, main, broadcast, residual, positions, spikes }, l.channels);
         });
     }
 }
 
 /// Floats of the main map that are asked for ahead of their turn, at each time step: the steps lie far apart.
-const AHEAD: usize = 512;
+const PREFETCH_FLOATS: usize = 512;
 
 struct Tile<'a, X> {
     l: &'a LifShape,
     main: &'a Branch<'a>,
     broadcast: bool,
-    extra: X,
+    residual: X,
     positions: Range<usize>,
     spikes: Shared<u8>,
 }
 
-impl<X: Extra> Kernel for Tile<'_, X> {
+impl<X: Residual> SimdKernel for Tile<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -61,9 +63,9 @@ impl<X: Extra> Kernel for Tile<'_, X> {
                     let (mut decayed, mut at) = (neuron.zero, start);
                     for _ in 0..l.time_steps {
                         let from = if self.broadcast { start } else { at };
-                        simd::prefetch(self.main.map.as_ptr().wrapping_add(from + AHEAD), S::LANES);
+                        simd::prefetch(self.main.map.as_ptr().wrapping_add(from + PREFETCH_FLOATS), S::LANES);
                         let current = self.main.scaled::<S>(from, c);
-                        decayed = neuron.step(decayed, self.extra.add::<S>(at, c, current), self.spikes.at(at / 8));
+                        decayed = neuron.step(decayed, self.residual.add::<S>(at, c, current), self.spikes.at(at / 8));
                         at += plane;
                     }
                 }

@@ -1,11 +1,11 @@
 //! The ANN twin: the same current through a ReLU.
 
-use super::super::norm::chunks;
-use super::super::parallel::{Shared, map_tiles, tiles};
-use super::super::simd::{self, Kernel, Simd};
 use super::backward::add;
-use super::current::{Extra, WithExtra, with_extra};
+use super::current::{Residual, ResidualVisitor, dispatch_residual};
 use super::{Branch, ChannelSums, Shortcut, check};
+use crate::ops::cpu::norm::chunks;
+use crate::ops::cpu::parallel::{Shared, map_tiles, tiles};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 
 /// `out = max(0, main + shortcut)`.
 ///
@@ -14,7 +14,7 @@ use super::{Branch, ChannelSums, Shortcut, check};
 pub fn relu_forward(main: &Branch, shortcut: &Shortcut, channels: usize, out: &mut [f32]) {
     check(&main.norm, shortcut, channels, main.map.len());
     assert_eq!(out.len(), main.map.len(), "the output has the main map's shape");
-    with_extra(shortcut, Forward { main, channels, out });
+    dispatch_residual(shortcut, Forward { main, channels, out });
 }
 
 /// The gradient of the current, to `grad_current`, with its sums.
@@ -31,7 +31,7 @@ pub fn relu_backward(
     check(&main.norm, shortcut, channels, main.map.len());
     let len = main.map.len();
     assert!(grad_out.len() == len && grad_current.len() == len, "the gradients have the main map's shape");
-    with_extra(shortcut, Backward { main, channels, grad_out, grad_current })
+    dispatch_residual(shortcut, Backward { main, channels, grad_out, grad_current })
 }
 
 struct Forward<'a> {
@@ -40,9 +40,9 @@ struct Forward<'a> {
     out: &'a mut [f32],
 }
 
-impl WithExtra for Forward<'_> {
+impl ResidualVisitor for Forward<'_> {
     type Output = ();
-    fn call<X: Extra>(self, extra: X) {
+    fn call<X: Residual>(self, residual: X) {
         let Self { main, channels, out } = self;
         let rows = out.len() / channels;
         let (each, n) = chunks(rows, channels);
@@ -51,7 +51,7 @@ impl WithExtra for Forward<'_> {
             let (start, end) = (tile * each * channels, rows.min((tile + 1) * each) * channels);
             // SAFETY: tiles are disjoint ranges of `out`.
             let out = unsafe { target.slice(start, end - start) };
-            simd::run(ForwardTile { main, channels, extra, start, out }, channels);
+            simd::run(ForwardTile { main, channels, residual, start, out }, channels);
         });
     }
 }
@@ -59,12 +59,12 @@ impl WithExtra for Forward<'_> {
 struct ForwardTile<'a, X> {
     main: &'a Branch<'a>,
     channels: usize,
-    extra: X,
+    residual: X,
     start: usize,
     out: &'a mut [f32],
 }
 
-impl<X: Extra> Kernel for ForwardTile<'_, X> {
+impl<X: Residual> SimdKernel for ForwardTile<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -73,7 +73,7 @@ impl<X: Extra> Kernel for ForwardTile<'_, X> {
                 let at = self.start + row + c;
                 // SAFETY: `check` has seen that the maps are as long as `out`'s, and rows are a multiple of the lanes.
                 unsafe {
-                    let current = self.extra.add::<S>(at, c, self.main.scaled::<S>(at, c));
+                    let current = self.residual.add::<S>(at, c, self.main.scaled::<S>(at, c));
                     let zero = S::zero();
                     S::store(self.out.as_mut_ptr().add(row + c), S::at_least(current, zero, current, zero));
                 }
@@ -89,9 +89,9 @@ struct Backward<'a> {
     grad_current: &'a mut [f32],
 }
 
-impl WithExtra for Backward<'_> {
+impl ResidualVisitor for Backward<'_> {
     type Output = ChannelSums;
-    fn call<X: Extra>(self, extra: X) -> ChannelSums {
+    fn call<X: Residual>(self, residual: X) -> ChannelSums {
         let Self { main, channels, grad_out, grad_current } = self;
         let rows = grad_current.len() / channels;
         let (each, n) = chunks(rows, channels);
@@ -100,7 +100,7 @@ impl WithExtra for Backward<'_> {
             let (start, end) = (tile * each * channels, rows.min((tile + 1) * each) * channels);
             // SAFETY: tiles are disjoint ranges of `grad_current`.
             let grad_current = unsafe { target.slice(start, end - start) };
-            simd::run(BackwardTile { main, channels, extra, start, grad_out, grad_current }, channels)
+            simd::run(BackwardTile { main, channels, residual, start, grad_out, grad_current }, channels)
         });
         ChannelSums::total(channels, sums)
     }
@@ -109,13 +109,13 @@ impl WithExtra for Backward<'_> {
 struct BackwardTile<'a, X> {
     main: &'a Branch<'a>,
     channels: usize,
-    extra: X,
+    residual: X,
     start: usize,
     grad_out: &'a [f32],
     grad_current: &'a mut [f32],
 }
 
-impl<X: Extra> Kernel for BackwardTile<'_, X> {
+impl<X: Residual> SimdKernel for BackwardTile<'_, X> {
     type Output = ChannelSums;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelSums {
@@ -125,7 +125,7 @@ impl<X: Extra> Kernel for BackwardTile<'_, X> {
                 let at = self.start + row + c;
                 // SAFETY: as in the forward.
                 unsafe {
-                    let current = self.extra.add::<S>(at, c, self.main.scaled::<S>(at, c));
+                    let current = self.residual.add::<S>(at, c, self.main.scaled::<S>(at, c));
                     let (zero, grad) = (S::zero(), S::load(self.grad_out.as_ptr().add(at)));
                     // No gradient at exactly 0, as torch's.
                     let grad = S::at_least(zero, current, zero, grad);
@@ -133,7 +133,7 @@ impl<X: Extra> Kernel for BackwardTile<'_, X> {
                     add::<S>(&mut sums.grad[c..], grad);
                     add::<S>(&mut sums.grad_main[c..], S::mul(grad, S::load(self.main.map.as_ptr().add(at))));
                     if X::SUMMED {
-                        add::<S>(&mut sums.grad_shortcut[c..], S::mul(grad, self.extra.value::<S>(at)));
+                        add::<S>(&mut sums.grad_shortcut[c..], S::mul(grad, self.residual.value::<S>(at)));
                     }
                 }
             }

@@ -1,6 +1,8 @@
-use super::super::Level;
-use super::super::conv::{Packed, Path, forward, forward_packed, grad_input, grad_weight, path};
 use super::reference::{self as naive, close, map, normals, padding_is_zero, same_on_any_threads, spikes};
+use crate::ops::cpu::Level;
+use crate::ops::cpu::conv::{
+    ConvAlgorithm, ConvWeightCache, forward, forward_algorithm, forward_cached, grad_input, grad_weight,
+};
 use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
 
@@ -55,7 +57,7 @@ proptest! {
 
     #[test]
     fn every_pass_agrees_with_f64_loops(s in shapes(), density in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0]) {
-        let _path = naive::any_path();
+        let _level = naive::any_level();
         check(&s, density);
     }
 }
@@ -84,7 +86,7 @@ fn layers() -> Vec<ConvShape> {
 
 #[test]
 fn layers_of_the_networks_agree_with_f64_loops() {
-    let _path = naive::any_path();
+    let _level = naive::any_level();
     for s in layers() {
         check(&s, 0.2);
     }
@@ -93,16 +95,16 @@ fn layers_of_the_networks_agree_with_f64_loops() {
 #[test]
 fn narrower_instructions_agree_with_f64_loops() {
     for (level, name) in [(Level::Portable, "cpu-portable"), (Level::Avx2, "cpu-avx2")] {
-        let _path = naive::limited_path(level);
-        if super::super::numerics() == name {
+        let _level = naive::limited_level(level);
+        if crate::ops::cpu::numerics() == name {
             layers().iter().for_each(|s| check(s, 0.2));
         }
     }
 }
 
 #[test]
-fn every_path_of_the_forward_is_taken_and_agrees() {
-    let _path = naive::any_path();
+fn every_forward_algorithm_is_chosen_and_agrees() {
+    let _level = naive::any_level();
     let mut taken = Vec::new();
     for (s, density) in [
         (layer(2, 16, 64, 64, 3, 1), 0.1),
@@ -111,14 +113,14 @@ fn every_path_of_the_forward_is_taken_and_agrees() {
         (layer(1, 4, 8, 8, 3, 1), 0.98),
     ] {
         check(&s, density);
-        taken.push(path(&s, density));
+        taken.push(forward_algorithm(&s, density));
     }
-    assert_eq!(taken, [Path::Lists, Path::Tables, Path::Tables, Path::Dense]);
+    assert_eq!(taken, [ConvAlgorithm::SpikeList, ConvAlgorithm::Table, ConvAlgorithm::Table, ConvAlgorithm::Dense]);
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let _path = naive::any_path();
+    let _level = naive::any_level();
     for s in [
         layer(12, 16, 64, 64, 3, 1),
         layer(7, 16, 16, 24, 3, 2),
@@ -146,8 +148,8 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
-fn dense_and_event_paths_agree_at_every_density() {
-    let _path = naive::any_path();
+fn dense_and_spiking_algorithms_agree_at_every_density() {
+    let _level = naive::any_level();
     let s = layer(3, 12, 40, 48, 3, 1);
     let rows = s.images * s.height * s.width;
     let (weight, grad) = (normals(1, s.weight_len()), map(2, rows, s.c_out));
@@ -183,15 +185,15 @@ proptest! {
         density in 0.05..0.5,
         share in prop_oneof![Just(0.0), 0.0..0.05],
     ) {
-        let _path = naive::any_path();
+        let _level = naive::any_level();
         let rows = s.images * s.height * s.width;
         let weight = normals(1, s.weight_len());
         let (_, before) = spikes(4, rows, s.c_in, density);
         let after = flipped(&before, rows, s.c_in, share);
-        let packed = Packed::keeping();
-        let first = forward_packed(&s, Input::Spikes(&before), &weight, &packed);
-        let second = forward_packed(&s, Input::Spikes(&after), &weight, &packed);
-        let alone = |spikes: &[u8]| forward_packed(&s, Input::Spikes(spikes), &weight, &Packed::default());
+        let cache = ConvWeightCache::keeping_first_pass();
+        let first = forward_cached(&s, Input::Spikes(&before), &weight, &cache);
+        let second = forward_cached(&s, Input::Spikes(&after), &weight, &cache);
+        let alone = |spikes: &[u8]| forward_cached(&s, Input::Spikes(spikes), &weight, &ConvWeightCache::default());
         prop_assert_eq!(bits(&first), bits(&alone(&before)));
         prop_assert_eq!(bits(&second), bits(&alone(&after)));
     }
@@ -199,15 +201,16 @@ proptest! {
 
 #[test]
 fn sums_over_spikes_have_the_same_bits_on_every_instruction_set() {
-    for (s, density, expected) in
-        [(layer(2, 16, 64, 64, 3, 1), 0.1, Path::Lists), (layer(3, 12, 16, 24, 3, 1), 0.3, Path::Tables)]
-    {
+    for (s, density, expected) in [
+        (layer(2, 16, 64, 64, 3, 1), 0.1, ConvAlgorithm::SpikeList),
+        (layer(3, 12, 16, 24, 3, 1), 0.3, ConvAlgorithm::Table),
+    ] {
         let rows = s.images * s.height * s.width;
         let weight = normals(1, s.weight_len());
         let (_, spikes) = spikes(4, rows, s.c_in, density);
         let sums = |level| {
-            let _path = naive::limited_path(level);
-            assert_eq!(path(&s, density), expected, "{level:?}");
+            let _level = naive::limited_level(level);
+            assert_eq!(forward_algorithm(&s, density), expected, "{level:?}");
             let mut out = vec![f32::NAN; s.out_len()];
             forward(&s, Input::Spikes(&spikes), &weight, &mut out);
             bits(&out)
@@ -220,10 +223,10 @@ fn sums_over_spikes_have_the_same_bits_on_every_instruction_set() {
 
 #[test]
 fn weights_of_any_size_keep_their_digits_and_a_nan_stays_one() {
-    let _path = naive::any_path();
+    let _level = naive::any_level();
     let s = layer(8, 8, 16, 16, 3, 1);
     let (floats, bits) = spikes(4, 8 * 8 * 8, 16, 0.3);
-    assert_eq!(path(&s, 0.3), Path::Tables);
+    assert_eq!(forward_algorithm(&s, 0.3), ConvAlgorithm::Table);
     for factor in [1e-30f32, 1e-3, 1.0, 1e30] {
         let weight: Vec<f32> = normals(1, s.weight_len()).iter().map(|w| w * factor).collect();
         let mut out = vec![f32::NAN; s.out_len()];

@@ -1,5 +1,5 @@
-use super::super::{Level, norm, pool, sgd};
-use super::reference::{any_path, close, limited_path, map, normals, same_on_any_threads, spikes};
+use super::reference::{any_level, close, limited_level, map, normals, same_on_any_threads, spikes};
+use crate::ops::cpu::{Level, norm, pool, sgd};
 use crate::ops::{Input, pad8};
 use proptest::prelude::*;
 
@@ -23,12 +23,12 @@ fn check_statistics() {
 #[test]
 fn statistics_are_the_mean_and_the_biased_variance() {
     {
-        let _path = any_path();
+        let _level = any_level();
         check_statistics();
         let x = normals(1, 40_000 * 8);
         same_on_any_threads(|| norm::statistics(&x, 8));
     }
-    let _path = limited_path(Level::Portable);
+    let _level = limited_level(Level::Portable);
     check_statistics();
 }
 
@@ -49,7 +49,7 @@ fn norm_loss(x: &[f64], channels: usize, gamma: &[f64], g: &[f64]) -> f64 {
 
 #[test]
 fn norm_backward_is_the_finite_difference_of_a_batch_norm() {
-    let _path = any_path();
+    let _level = any_level();
     let (rows, channels) = (37, 8);
     let (x, mut g, gamma) = (normals(1, rows * channels), normals(2, rows * channels), normals(3, channels));
     let (xs, gs, gammas) = (doubles(&x), doubles(&g), doubles(&gamma));

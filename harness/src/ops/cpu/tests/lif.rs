@@ -1,6 +1,6 @@
-use super::super::Level;
-use super::super::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
-use super::reference::{any_path, close, limited_path, map, normals, same_on_any_threads, spikes};
+use super::reference::{any_level, close, limited_level, map, normals, same_on_any_threads, spikes};
+use crate::ops::cpu::Level;
+use crate::ops::cpu::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
 use methods::surrogate::{Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle};
 use safetensors::SafeTensors;
 
@@ -154,14 +154,14 @@ fn check_all() {
 
 #[test]
 fn lif_agrees_with_a_loop_over_time() {
-    let _path = any_path();
+    let _level = any_level();
     check_all();
 }
 
 #[test]
 fn narrower_instructions_agree_with_a_loop_over_time() {
     for level in [Level::Portable, Level::Avx2] {
-        let _path = limited_path(level);
+        let _level = limited_level(level);
         check_all();
     }
 }
@@ -179,7 +179,7 @@ fn every_instruction_set_gives_the_same_bits() {
     };
     let case = Case::new(l, false);
     let run = |level| {
-        let _path = limited_path(level);
+        let _level = limited_level(level);
         let mut grad = case.grad.clone();
         let bits = lif::forward(&l, &case.main.branch(), &case.shortcut(3));
         let sums = lif::backward(&l, &case.main.branch(), &case.shortcut(3), &mut grad, &SURROGATES[0]);
@@ -202,7 +202,7 @@ fn the_two_resets_differ_after_an_overshoot() {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let _path = any_path();
+    let _level = any_level();
     let l = LifShape {
         time_steps: 4,
         positions: 3000,
@@ -224,7 +224,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn relu_passes_what_is_positive() {
-    let _path = any_path();
+    let _level = any_level();
     let l = LifShape {
         time_steps: 1,
         positions: 2500,
@@ -275,7 +275,7 @@ fn surrogate(kind: &str, p: f64) -> Surrogate {
 
 #[test]
 fn lif_agrees_with_the_pytorch_dumps() {
-    let _path = any_path();
+    let _level = any_level();
     for (tau, v_th) in [(0.25, 0.5), (0.5, 0.5)] {
         let path = format!("{}/../../shared/fixtures/lif_tau{tau}_vth{v_th}.safetensors", env!("CARGO_MANIFEST_DIR"));
         let Ok(bytes) = std::fs::read(&path) else {

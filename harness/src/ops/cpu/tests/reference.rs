@@ -7,23 +7,23 @@ use proptest::strategy::Strategy;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The kernel path is one for the process: tests that switch it hold the lock for writing, the others for reading.
-static PATH: RwLock<()> = RwLock::new(());
+static LEVEL: RwLock<()> = RwLock::new(());
 
-pub fn any_path() -> RwLockReadGuard<'static, ()> {
-    PATH.read().unwrap_or_else(|e| e.into_inner())
+pub fn any_level() -> RwLockReadGuard<'static, ()> {
+    LEVEL.read().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Limits the instructions while it lives.
-pub struct LimitedPath(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
+pub struct LimitedLevel(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
 
 /// At most `level`'s instructions, for this test alone.
-pub fn limited_path(level: Level) -> LimitedPath {
-    let guard = PATH.write().unwrap_or_else(|e| e.into_inner());
+pub fn limited_level(level: Level) -> LimitedLevel {
+    let guard = LEVEL.write().unwrap_or_else(|e| e.into_inner());
     limit(level);
-    LimitedPath(guard)
+    LimitedLevel(guard)
 }
 
-impl Drop for LimitedPath {
+impl Drop for LimitedLevel {
     fn drop(&mut self) {
         limit(Level::Avx512);
     }

@@ -3,7 +3,7 @@
 use super::Compare;
 use crate::model::network::Shortcut;
 use crate::ops::activation::Activation;
-use crate::ops::cuda::{self, takes};
+use crate::ops::cuda::{self, runs_on_cuda};
 use crate::ops::{neuron, norm, pad8};
 use candle_core::{Result, Tensor};
 use methods::lif::{Lif, Reset};
@@ -21,7 +21,7 @@ impl Compare {
                 0.0,
                 |device| {
                     let (x, gamma, beta) = (x.to_device(device)?, gamma.to_device(device)?, beta.to_device(device)?);
-                    if takes(&x.tensor) {
+                    if runs_on_cuda(&x.tensor) {
                         let statistics = cuda::norm::grouped_statistics(&x, groups, time_steps)?;
                         let normed = norm::fold(x, &statistics, &gamma, &beta, 0.5)?;
                         let spikes = neuron::lif(&lif, time_steps, groups * batch, &normed, &Shortcut::None)?;
@@ -47,7 +47,7 @@ impl Compare {
                 (self.vector(count * classes, 0.0, 1.0)?.reshape((count, classes))?, self.vector(classes, 0.0, 1.0)?);
             self.case(format!("bias: {count} rows of {classes}"), 1e-6, |device| {
                 let (rows, bias) = (rows.to_device(device)?.copy()?, bias.to_device(device)?);
-                if takes(&rows) {
+                if runs_on_cuda(&rows) {
                     let sums = cuda::train::bias_gradient(&rows)?;
                     cuda::train::add_bias(&rows, &bias)?;
                     return Ok(vec![rows, sums]);
@@ -66,7 +66,7 @@ impl Compare {
             self.case(format!("copy: {count} values"), 0.0, |device| {
                 let from = from.to_device(device)?;
                 let to = from.zeros_like()?;
-                if !takes(&from) {
+                if !runs_on_cuda(&from) {
                     return Ok(vec![from]);
                 }
                 cuda::train::copy(&from, &to)?;

@@ -68,8 +68,8 @@ DEVICE void write_sums(const Neurons& a, u32 c, double all, double with_map, dou
 
 // One channel of a position a thread and turn. `out` holds the gradient of the spikes and gets that of the current:
 // g[t] = gs * slope + tau * g[t+1] * (1 - s - u * slope), for the soft reset 1 - v_th * slope; a detached reset drops the
-// slope. MOST bounds T, so that the membranes stay in registers.
-template <int MOST>
+// slope. MAX_T bounds T, so that the membranes stay in registers.
+template <int MAX_T>
 DEVICE void lif_backward(const Neurons& a) {
   u32 c = blockIdx.y * a.lanes + threadIdx.x % a.lanes, row, end;
   block_rows(a.positions, a.rows_each, &row, &end);
@@ -77,9 +77,9 @@ DEVICE void lif_backward(const Neurons& a) {
   double all = 0.0, with_map = 0.0, with_side = 0.0;
   for (row += threadIdx.x / a.lanes; row < end; row += THREADS / a.lanes) {
     u64 start = (u64)row * a.channels + c;
-    float u[MOST], kept = 0.0f;
+    float u[MAX_T], kept = 0.0f;
 #pragma unroll
-    for (int t = 0; t < MOST; t++) {
+    for (int t = 0; t < MAX_T; t++) {
       if (t < (int)a.time_steps) {
         u64 at = start + t * plane;
         u[t] = a.tau * kept + current(a, a.broadcast ? start : at, at, c);
@@ -88,7 +88,7 @@ DEVICE void lif_backward(const Neurons& a) {
     }
     float grad = 0.0f, total = 0.0f;
 #pragma unroll
-    for (int t = MOST - 1; t >= 0; t--) {
+    for (int t = MAX_T - 1; t >= 0; t--) {
       if (t < (int)a.time_steps) {
         u64 at = start + t * plane;
         float slope = derivative(a, u[t] - a.v_th);

@@ -1,24 +1,24 @@
-//! The forward of spikes that differ in few places from those of an earlier pass with the same weight: the earlier sums,
+//! The forward of spikes that differ in updating_is_faster places from those of an earlier pass with the same weight: the earlier sums,
 //! plus the weight rows of new spikes, minus those of vanished ones. Sums are whole numbers, so the bits are the same.
 
-use crate::ops::cpu::conv::fixed_point::Scale;
+use crate::ops::cpu::conv::fixed_point::ScaleInPlace;
 use crate::ops::cpu::conv::pack::Weights;
-use crate::ops::cpu::conv::select::inside;
+use crate::ops::cpu::conv::select::share_inside;
 use crate::ops::cpu::conv::tiles::out_channels;
 use crate::ops::cpu::parallel::{Aligned, Shared, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
 /// What a pass leaves for those after it.
-pub(in crate::ops::cpu::conv) struct Before {
+pub(in crate::ops::cpu::conv) struct PreviousPass {
     /// Its spikes.
     pub spikes: Vec<u8>,
     /// Its sums, unscaled.
     pub sums: Vec<f32>,
 }
 
-impl Before {
-    /// Spikes that came or went.
+impl PreviousPass {
+    /// Spikes that appeared or went.
     pub(in crate::ops::cpu::conv) fn changes(&self, spikes: &[u8]) -> u64 {
         let ((a, rest_a), (b, rest_b)) = (self.spikes.as_chunks::<8>(), spikes.as_chunks::<8>());
         let whole: u64 = a
@@ -32,7 +32,9 @@ impl Before {
 
 /// Cycles an output pixel for so many changes of each, in the units of [`crate::ops::cpu::conv::select`].
 pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, changes: f64) -> f64 {
-    let taps = (s.kernel * s.kernel) as f64 * inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width());
+    let taps = (s.kernel * s.kernel) as f64
+        * share_inside(s, s.height, s.out_height())
+        * share_inside(s, s.width, s.out_width());
     3.0 * vectors + changes * taps * (3.0 + 1.2 * vectors)
 }
 
@@ -49,13 +51,13 @@ unsafe fn copied<'a>(from: &[f32], to: *mut f32) -> &'a mut [f32] {
 }
 
 /// A convolution's output from its sums.
-pub(in crate::ops::cpu::conv) fn scale(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f32>) {
+pub(in crate::ops::cpu::conv) fn scale_sums(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f32>) {
     let (pixels, stride) = (s.out_height() * s.out_width(), out_channels(s));
     tiles(s.images, s.out_len() * 2, |image| {
         let sums = &sums[image * pixels * stride..][..pixels * stride];
         // SAFETY: each image is its own part of the target, which is as long as the sums.
         let target = unsafe { copied(sums, target.at(image * pixels * stride)) };
-        simd::run(Scale { target: target.as_mut_ptr(), pixels, stride, scale }, stride);
+        simd::run(ScaleInPlace { target: target.as_mut_ptr(), pixels, stride, scale }, stride);
     });
 }
 
@@ -71,26 +73,26 @@ pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned 
 pub(in crate::ops::cpu::conv) fn forward(
     s: &ConvShape,
     spikes: &[u8],
-    before: &Before,
+    before: &PreviousPass,
     packed: &[f32],
     scale: &[f32],
     target: Shared<f32>,
 ) {
     let bytes = s.height * s.width * pad8(s.c_in) / 8;
     let (out_pixels, width) = (s.out_height() * s.out_width(), out_channels(s));
-    let reached = (reached(s, s.height, s.out_height()), reached(s, s.width, s.out_width()));
+    let readers = (readers(s, s.height, s.out_height()), readers(s, s.width, s.out_width()));
     tiles(s.images, s.out_len() * 4, |image| {
         let (new, old) = (&spikes[image * bytes..][..bytes], &before.spikes[image * bytes..][..bytes]);
         let sums = &before.sums[image * out_pixels * width..][..out_pixels * width];
         // SAFETY: each image is its own part of the target, which is as long as the sums.
         let target = unsafe { copied(sums, target.at(image * out_pixels * width)) };
-        simd::run(Update { s, new, old, packed, reached: &reached, target }, width);
-        simd::run(Scale { target: target.as_mut_ptr(), pixels: out_pixels, stride: width, scale }, width);
+        simd::run(Update { s, new, old, packed, readers: &readers, target }, width);
+        simd::run(ScaleInPlace { target: target.as_mut_ptr(), pixels: out_pixels, stride: width, scale }, width);
     });
 }
 
 /// For each input along an axis, the (tap, output)s that read it.
-type Reached = Vec<Vec<(usize, usize)>>;
+type Readers = Vec<Vec<(usize, usize)>>;
 
 /// One image's sums brought up to date.
 struct Update<'a> {
@@ -99,18 +101,18 @@ struct Update<'a> {
     old: &'a [u8],
     packed: &'a [f32],
     /// By row, by column.
-    reached: &'a (Reached, Reached),
+    readers: &'a (Readers, Readers),
     target: &'a mut [f32],
 }
 
-impl Kernel for Update<'_> {
+impl SimdKernel for Update<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(mut self) {
         let (s, bits) = (self.s, pad8(self.s.c_in));
         let bytes = s.width * bits / 8;
         let lines = self.new.chunks_exact(bytes).zip(self.old.chunks_exact(bytes));
-        for ((new, old), rows) in lines.zip(&self.reached.0) {
+        for ((new, old), rows) in lines.zip(&self.readers.0) {
             for (at, (new, old)) in new.chunks(8).zip(old.chunks(8)).enumerate() {
                 let new = word(new);
                 let mut changed = new ^ word(old);
@@ -119,7 +121,7 @@ impl Kernel for Update<'_> {
                     changed &= changed - 1;
                     let (x, channel) = ((64 * at + bit) / bits, (64 * at + bit) % bits);
                     for &(ky, oy) in rows {
-                        for &(kx, ox) in &self.reached.1[x] {
+                        for &(kx, ox) in &self.readers.1[x] {
                             let row = (ky * s.kernel + kx) * s.c_in + channel;
                             // SAFETY: the caller has made S fit the CPU.
                             unsafe { self.add_row::<S>(row, oy * s.out_width() + ox, new >> bit & 1 == 1) };
@@ -142,7 +144,7 @@ fn word(bytes: &[u8]) -> u64 {
 impl Update<'_> {
     /// Adds a weight row to an output pixel, or takes it away.
     #[inline(always)]
-    unsafe fn add_row<S: Simd>(&mut self, row: usize, out: usize, came: bool) {
+    unsafe fn add_row<S: Simd>(&mut self, row: usize, out: usize, appeared: bool) {
         let width = out_channels(self.s);
         let row = &self.packed[row * width..][..width];
         let sums = &mut self.target[out * width..][..width];
@@ -151,14 +153,14 @@ impl Update<'_> {
             unsafe {
                 let (at, row) = (sums.as_mut_ptr().add(k), S::load(row.as_ptr().add(k)));
                 let sum = S::load(at);
-                S::store(at, if came { S::add_ints(sum, row) } else { S::sub_ints(sum, row) });
+                S::store(at, if appeared { S::add_ints(sum, row) } else { S::sub_ints(sum, row) });
             }
         }
     }
 }
 
 /// For each input position along one axis, the taps that read it and the output positions that do.
-fn reached(s: &ConvShape, size: usize, out_size: usize) -> Reached {
+fn readers(s: &ConvShape, size: usize, out_size: usize) -> Readers {
     let covers = |position: usize| {
         // Output o covers o·stride + tap, for taps 0..kernel, in padded coordinates.
         let taps = (0..s.kernel).filter(move |tap| *tap <= position && (position - tap).is_multiple_of(s.stride));
@@ -171,14 +173,14 @@ fn reached(s: &ConvShape, size: usize, out_size: usize) -> Reached {
 mod tests {
     use super::*;
     use crate::ops::Input;
-    use crate::ops::cpu::conv::select::few;
-    use crate::ops::cpu::conv::{Packed, forward_packed};
+    use crate::ops::cpu::conv::select::updating_is_faster;
+    use crate::ops::cpu::conv::{ConvWeightCache, forward_cached};
     use crate::ops::cpu::pool;
-    use crate::ops::cpu::tests::reference::{any_path, normals, spikes};
+    use crate::ops::cpu::tests::reference::{any_level, normals, spikes};
 
     #[test]
     fn few_changes_update_the_sums_of_the_pass_before() {
-        let _path = any_path();
+        let _level = any_level();
         // Words of one pixel, of several, shorter ones at a line's end, and pixels that lie in two of them.
         for (height, width, c_in, kernel, stride) in
             [(8, 8, 64, 3, 1), (32, 32, 8, 3, 1), (9, 13, 16, 3, 2), (8, 11, 20, 1, 1)]
@@ -189,22 +191,22 @@ mod tests {
             let (_, before) = spikes(4, s.images * s.height * s.width, s.c_in, 0.3);
             let mut after = before.clone();
             after.iter_mut().step_by(51).enumerate().for_each(|(i, byte)| *byte ^= 1 << (i % 4));
-            let packed = Packed::keeping();
-            forward_packed(&s, Input::Spikes(&before), &weight, &packed);
-            let changes = packed.before.get().expect("the first pass is kept").changes(&after);
+            let cache = ConvWeightCache::keeping_first_pass();
+            forward_cached(&s, Input::Spikes(&before), &weight, &cache);
+            let changes = cache.previous.get().expect("the first pass is kept").changes(&after);
             assert_eq!(changes, after.len().div_ceil(51) as u64);
-            assert!(few(&s, changes, pool::count_spikes(&after)), "{s:?}");
-            let bits = |packed| {
-                let map = forward_packed(&s, Input::Spikes(&after), &weight, packed);
+            assert!(updating_is_faster(&s, changes, pool::count_spikes(&after)), "{s:?}");
+            let bits = |cache| {
+                let map = forward_cached(&s, Input::Spikes(&after), &weight, cache);
                 map.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
-            assert!(bits(&packed) == bits(&Packed::default()), "{s:?}");
+            assert!(bits(&cache) == bits(&ConvWeightCache::default()), "{s:?}");
         }
     }
 
     #[test]
     fn narrow_layers_are_summed_anew_from_fewer_changes_on() {
-        let _path = any_path();
+        let _level = any_level();
         let shape = |side, channels| ConvShape {
             images: 64,
             height: side,
@@ -215,11 +217,11 @@ mod tests {
             stride: 1,
             padding: 1,
         };
-        let few_of = |s: ConvShape, share: f64| {
+        let updating = |s: ConvShape, share: f64| {
             let spikes = 0.22 * s.in_len() as f64;
-            few(&s, (share * spikes) as u64, spikes as u64)
+            updating_is_faster(&s, (share * spikes) as u64, spikes as u64)
         };
-        assert!(few_of(shape(32, 8), 0.02) && !few_of(shape(32, 8), 0.1));
-        assert!(few_of(shape(8, 64), 0.1) && !few_of(shape(8, 64), 0.3));
+        assert!(updating(shape(32, 8), 0.02) && !updating(shape(32, 8), 0.1));
+        assert!(updating(shape(8, 64), 0.1) && !updating(shape(8, 64), 0.3));
     }
 }

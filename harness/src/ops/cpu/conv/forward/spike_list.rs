@@ -1,19 +1,19 @@
 //! The forward of spikes: weight rows of the spikes in a window are added up, in whole numbers ([`crate::ops::cpu::conv::fixed_point`]).
 
-use crate::ops::cpu::conv::fixed_point::Scale;
+use crate::ops::cpu::conv::fixed_point::ScaleInPlace;
 use crate::ops::cpu::conv::lists::RowLists;
 use crate::ops::cpu::conv::pack;
 use crate::ops::cpu::conv::tiles::{blocks, out_channels};
 use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
 /// Groups at least, for threads to share, where there are as many images.
-const FEWEST_GROUPS: usize = 4;
+const MIN_GROUPS: usize = 4;
 /// Bytes of the weights of three taps that stay in the first-level cache.
-const SLICE: usize = 48 << 10;
+const SLICE_BYTES: usize = 48 << 10;
 
 /// Blocks of output and of input channels: (first, count).
 type Blocks = Vec<(usize, usize)>;
@@ -22,7 +22,7 @@ fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
     let wide = simd::level() == Level::Avx512;
     let out_blocks = blocks(out_channels(s), if wide { 128 } else { 64 });
     // CPUs with AVX-512 have 48 KB, others 32.
-    let slice = if wide { SLICE } else { SLICE / 2 };
+    let slice = if wide { SLICE_BYTES } else { SLICE_BYTES / 2 };
     let in_block = if 3 * 64 * out_blocks[0].1 * 4 <= slice { 64 } else { 32 };
     let in_blocks = (0..pad8(s.c_in)).step_by(in_block).map(|c| (c, in_block.min(pad8(s.c_in) - c))).collect();
     (out_blocks, in_blocks)
@@ -38,7 +38,7 @@ pub(in crate::ops::cpu::conv) fn forward(
 ) {
     let (out_blocks, in_blocks) = channel_blocks(s);
     let out_pixels = s.out_height() * s.out_width();
-    let images = (GROUP_PIXELS / out_pixels).clamp(1, (s.images / FEWEST_GROUPS).max(1));
+    let images = (GROUP_PIXELS / out_pixels).clamp(1, (s.images / MIN_GROUPS).max(1));
     let groups = s.images.div_ceil(images);
     let image_bytes = s.height * s.width * pad8(s.c_in) / 8;
     let lists = map_tiles(groups, spikes.len() * 16, |g| {
@@ -62,7 +62,7 @@ pub(in crate::ops::cpu::conv) fn forward(
         }
         if let Some(scale) = scale {
             let (pixels, stride, scale) = (count * out_pixels, out_channels(s), &scale[start..start + width]);
-            simd::run(Scale { target: target.at(first), pixels, stride, scale }, width);
+            simd::run(ScaleInPlace { target: target.at(first), pixels, stride, scale }, width);
         }
     });
 }
@@ -88,7 +88,7 @@ struct Gather<'a> {
     fresh: bool,
 }
 
-impl Kernel for Gather<'_> {
+impl SimdKernel for Gather<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

@@ -13,13 +13,13 @@ use crate::ops::cpu::conv::pack;
 use crate::ops::cpu::conv::subset_tables::{subsets, table_floats};
 use crate::ops::cpu::conv::tiles::{blocks, out_channels};
 use crate::ops::cpu::parallel::{Aligned, map_tiles, scratch, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
-use epilogue::{Sink, Sums, Take};
-use plan::{Lookups, Pass, Plan, Run};
+use epilogue::{Epilogue, EpilogueTile, KeepSums};
+use plan::{LookupPass, Lookups, Run, TablePlan};
 
-pub(in crate::ops::cpu::conv) use epilogue::{Fire, Map};
-pub(in crate::ops::cpu::conv) use plan::{cycles, fit, gain};
+pub(in crate::ops::cpu::conv) use epilogue::{Fire, WriteMap};
+pub(in crate::ops::cpu::conv) use plan::{column_factor, cycles, sums_stay_in_cache};
 
 /// Output channels of the widest block that shares tables.
 fn widest(s: &ConvShape) -> usize {
@@ -27,15 +27,15 @@ fn widest(s: &ConvShape) -> usize {
     plan::widest(s, lanes)
 }
 
-/// The sums of bit-packed spikes over a weight from [`pack()`] to `sink`, for all images of one of its time steps and then
+/// The sums of bit-packed spikes over a weight from [`pack()`] to `epilogue`, for all images of one of its time steps and then
 /// of the next.
-pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packed: &[f32], sink: K) {
+pub(super) fn forward<K: Epilogue + Send + Sync>(s: &ConvShape, spikes: &[u8], packed: &[f32], epilogue: K) {
     let widest = widest(s);
     let blocks = blocks(out_channels(s), widest);
     let pixels = s.out_height() * s.out_width();
-    let steps = sink.time_steps();
+    let steps = epilogue.time_steps();
     let (images, groups) = plan::groups(s, steps);
-    let plan = Plan::new(s, steps * images, widest);
+    let plan = TablePlan::new(s, steps * images, widest);
     let window = s.kernel * s.kernel * pad8(s.c_in);
     let group = |g: usize| (g * images).min(s.images / steps)..(s.images / steps).min((g + 1) * images);
     let sources = map_tiles(groups, spikes.len(), |g| plan.source(spikes, steps, group(g)));
@@ -61,7 +61,7 @@ pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packe
                 let so_far =
                     if index == 0 && pass.is_full(pixels) { (zeros.as_ptr(), 0) } else { (sums.cast_const(), width) };
                 let weight = &packed[channel * window..][..width * window];
-                let walk = Walk {
+                let group_pass = GroupPass {
                     source: &sources[g],
                     pass,
                     images,
@@ -73,9 +73,9 @@ pub(super) fn forward<K: Sink + Send + Sync>(s: &ConvShape, spikes: &[u8], packe
                     width,
                 };
                 if last {
-                    simd::run(Walking { walk, sink, first: group.start * pixels, channel }, width);
+                    simd::run(GroupPassKernel { group_pass, epilogue, first: group.start * pixels, channel }, width);
                 } else {
-                    simd::run(Walking { walk, sink: Sums(sums), first: 0, channel: 0 }, width);
+                    simd::run(GroupPassKernel { group_pass, epilogue: KeepSums(sums), first: 0, channel: 0 }, width);
                 }
             }
         });
@@ -88,50 +88,50 @@ pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned 
 }
 
 /// One pass over a group of images for one block of output channels.
-struct Walk<'a> {
+struct GroupPass<'a> {
     source: &'a [u8],
-    pass: &'a Pass,
+    pass: &'a LookupPass,
     /// All time steps'.
     images: usize,
     /// Of an image.
     pixels: usize,
     weight: &'a [f32],
     tables: *mut f32,
-    /// Sums of the passes before: the first pixel's, and floats to the next one's.
+    /// KeepSums of the passes before: the first pixel's, and floats to the next one's.
     so_far: (*const f32, usize),
     /// Of a line.
     membranes: *mut f32,
     width: usize,
 }
 
-/// The same to a sink.
-struct Walking<'a, K> {
-    walk: Walk<'a>,
-    sink: K,
+/// The same to a epilogue.
+struct GroupPassKernel<'a, K> {
+    group_pass: GroupPass<'a>,
+    epilogue: K,
     /// Pixels of a time step before those of the group.
     first: usize,
     channel: usize,
 }
 
-impl<K: Sink> Kernel for Walking<'_, K> {
+impl<K: Epilogue> SimdKernel for GroupPassKernel<'_, K> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on; the widths are those of `blocks`.
         unsafe {
-            match self.walk.width / S::LANES {
+            match self.group_pass.width / S::LANES {
                 2 => self.outputs::<S, 2>(),
-                _ if self.walk.pass.lookups.columns == 3 => self.columns::<S>(),
+                _ if self.group_pass.pass.lookups.columns == 3 => self.columns::<S>(),
                 _ => self.outputs::<S, 1>(),
             }
         }
     }
 }
 
-impl<K: Sink> Walking<'_, K> {
+impl<K: Epilogue> GroupPassKernel<'_, K> {
     #[inline(always)]
     unsafe fn columns<S: Simd>(self) {
-        let Lookups { lines, bytes, .. } = self.walk.pass.lookups;
+        let Lookups { lines, bytes, .. } = self.group_pass.pass.lookups;
         // SAFETY: passed on (here and below).
         unsafe {
             match (lines, bytes) {
@@ -150,7 +150,7 @@ impl<K: Sink> Walking<'_, K> {
 
     #[inline(always)]
     unsafe fn outputs<S: Simd, const N: usize>(self) {
-        let Lookups { lines, bytes, .. } = self.walk.pass.lookups;
+        let Lookups { lines, bytes, .. } = self.group_pass.pass.lookups;
         unsafe {
             match (lines, bytes) {
                 (3, _) => self.all::<S, N, 1, 3, 3>(),
@@ -169,45 +169,51 @@ impl<K: Sink> Walking<'_, K> {
 
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize, const COLUMNS: usize, const LINES: usize, const BYTES: usize>(self) {
-        let Self { walk, sink, first, channel } = self;
-        let (pass, steps) = (walk.pass, sink.time_steps());
+        let Self { group_pass, epilogue, first, channel } = self;
+        let (pass, steps) = (group_pass.pass, epilogue.time_steps());
         assert!(
-            pass.lookups == Lookups { columns: COLUMNS, lines: LINES, bytes: BYTES } && walk.width == N * S::LANES,
+            pass.lookups == Lookups { columns: COLUMNS, lines: LINES, bytes: BYTES }
+                && group_pass.width == N * S::LANES,
             "no kernel for {:?} of {} channels",
             pass.lookups,
-            walk.width
+            group_pass.width
         );
         let end = |run: &Run| {
-            (walk.images - 1) * pass.image + run.from + (run.len - 1) * pass.step + (LINES - 1) * pass.line + 8
+            (group_pass.images - 1) * pass.image + run.from + (run.len - 1) * pass.step + (LINES - 1) * pass.line + 8
         };
         assert!(
-            pass.runs.iter().all(|run| (BYTES == 0 || end(run) <= walk.source.len()) && (COLUMNS == 1 || run.len > 1)),
+            pass.runs
+                .iter()
+                .all(|run| (BYTES == 0 || end(run) <= group_pass.source.len()) && (COLUMNS == 1 || run.len > 1)),
             "the source holds eight bytes from each pixel's first on, and a line of columns two pixels: {:?}",
             pass.lookups
         );
         // SAFETY: there is room for the tables and for the membranes of a line, the source is as long as asserted, each of its
-        // bytes is the number of a row, there are sums so far for each pixel, and the tile owns its channels of the sink's pixels.
+        // bytes is the number of a row, there are sums so far for each pixel, and the tile owns its channels of the epilogue's pixels.
         unsafe {
-            walk.build::<S, N>();
-            let take = sink.ready::<S, N>(channel);
-            let images = walk.images / steps;
+            group_pass.build::<S, N>();
+            let tile = epilogue.tile::<S, N>(channel);
+            let images = group_pass.images / steps;
             for image in 0..images {
                 for run in &pass.runs {
-                    if <K::Ready<S, N> as Take<S, N>>::STATE {
-                        walk.membranes.write_bytes(0, run.len * walk.width);
+                    if <K::Tile<S, N> as EpilogueTile<S, N>>::STATE {
+                        group_pass.membranes.write_bytes(0, run.len * group_pass.width);
                     }
                     for t in 0..steps {
                         let frame = t * images + image;
-                        let line = Line {
-                            tables: walk.tables.cast_const().cast(),
-                            from: walk.source.as_ptr().add(frame * pass.image + run.from),
+                        let line = OutputLine {
+                            tables: group_pass.tables.cast_const().cast(),
+                            from: group_pass.source.as_ptr().add(frame * pass.image + run.from),
                             step: pass.step,
                             line: pass.line,
-                            before: walk.so_far.0.add((frame * walk.pixels + run.pixel) * walk.so_far.1),
-                            before_step: walk.so_far.1,
-                            membrane: walk.membranes,
-                            take,
-                            at: sink.position(t, first + image * walk.pixels + run.pixel),
+                            before: group_pass
+                                .so_far
+                                .0
+                                .add((frame * group_pass.pixels + run.pixel) * group_pass.so_far.1),
+                            before_step: group_pass.so_far.1,
+                            membrane: group_pass.membranes,
+                            tile,
+                            at: epilogue.position(t, first + image * group_pass.pixels + run.pixel),
                         };
                         if COLUMNS == 3 {
                             line.columns::<S, N, LINES, BYTES>(run.len);
@@ -221,7 +227,7 @@ impl<K: Sink> Walking<'_, K> {
     }
 }
 
-impl Walk<'_> {
+impl GroupPass<'_> {
     #[inline(always)]
     unsafe fn build<S: Simd, const N: usize>(&self) {
         let eight = 8 * self.width;
@@ -238,7 +244,7 @@ impl Walk<'_> {
 
 /// Neighbouring pixels of an image, from one of them on.
 #[derive(Clone, Copy)]
-struct Line<T> {
+struct OutputLine<T> {
     tables: *const u8,
     /// Its first byte, and bytes to the next pixel's and to the next line's.
     from: *const u8,
@@ -248,17 +254,17 @@ struct Line<T> {
     before: *const f32,
     before_step: usize,
     membrane: *mut f32,
-    take: T,
-    /// Where the sink has it.
+    tile: T,
+    /// Where the epilogue has it.
     at: usize,
 }
 
-impl<T> Line<T> {
+impl<T> OutputLine<T> {
     /// Outputs each of which looks up its own spikes.
     #[inline(always)]
     unsafe fn outputs<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(mut self, len: usize)
     where
-        T: Take<S, N>,
+        T: EpilogueTile<S, N>,
     {
         for _ in 0..len {
             // SAFETY: as in `all` (here and below).
@@ -287,7 +293,7 @@ impl<T> Line<T> {
     #[inline(always)]
     unsafe fn columns<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(mut self, len: usize)
     where
-        T: Take<S, N>,
+        T: EpilogueTile<S, N>,
     {
         // SAFETY: as in `all`; columns have two inputs at least.
         unsafe {
@@ -357,18 +363,18 @@ impl<T> Line<T> {
     #[inline(always)]
     unsafe fn emit<S: Simd, const N: usize>(&mut self, sums: [S::V; N])
     where
-        T: Take<S, N>,
+        T: EpilogueTile<S, N>,
     {
         // SAFETY: as in `all`.
         unsafe {
             if T::STATE {
-                let state = self.take.take(load::<S, N>(self.membrane), self.at, sums);
+                let state = self.tile.apply(load::<S, N>(self.membrane), self.at, sums);
                 for n in 0..N {
                     S::store(self.membrane.add(n * S::LANES), state[n]);
                 }
                 self.membrane = self.membrane.wrapping_add(N * S::LANES);
             } else {
-                self.take.take([S::zero(); N], self.at, sums);
+                self.tile.apply([S::zero(); N], self.at, sums);
             }
         }
         self.at += 1;

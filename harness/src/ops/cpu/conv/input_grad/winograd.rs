@@ -6,7 +6,7 @@ mod transform;
 use crate::ops::cpu::conv::pack::Weights;
 use crate::ops::cpu::conv::tiles::blocks;
 use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 use std::ops::Range;
 use transform::{Transform, TransformBack, TransformWeights};
@@ -14,33 +14,33 @@ use transform::{Transform, TransformBack, TransformWeights};
 /// Points of a transformed 6×6 tile.
 const POINTS: usize = 36;
 /// Channels of the gradient whose weights are in the first-level cache together.
-const CHANNELS: usize = 128;
-/// Tiles whose products are in the second-level cache together; a multiple of every register tile's height.
-const GROUP: usize = 72;
-/// Fewer groups than this are cut to groups of `FEWER` tiles, to share them evenly.
-const FEW: usize = 8;
-const FEWER: usize = 24;
+const CHUNK_CHANNELS: usize = 128;
+/// TileGrid whose products are in the second-level cache together; a multiple of every register tile's height.
+const GROUP_TILES: usize = 72;
+/// Fewer groups than this are cut to groups of `SMALL_GROUP_TILES` tiles, to share them evenly.
+const FEW_GROUPS: usize = 8;
+const SMALL_GROUP_TILES: usize = 24;
 /// Up to this many pairs of channels the transformed weights (9 MB) stay in the last-level cache.
-const SMALL_WEIGHT: usize = 256 * 256;
+const MAX_CACHED_CHANNEL_PAIRS: usize = 256 * 256;
 /// Floats of the transformed gradient that are in memory together.
-const TRANSFORMED: usize = 1 << 20;
+const MAX_TRANSFORMED_FLOATS: usize = 1 << 20;
 /// Floats between the ends of two points' planes: a power of two would put all 36 in one cache set.
-const SKEW: usize = 16;
+const PLANE_SKEW: usize = 16;
 
 /// Whether it beats the direct convolution: tiles must be well filled, channels fill a vector.
-pub(super) fn pays(s: &ConvShape) -> bool {
+pub(super) fn is_faster(s: &ConvShape) -> bool {
     s.kernel == 3 && s.stride == 1 && s.padding <= 2 && s.height >= 3 && s.width >= 3 && s.c_in >= 5 && s.c_out >= 5
 }
 
 /// Geometry of the tiles of 4×4 input pixels.
 #[derive(Clone, Copy)]
-struct Tiles<'s> {
+struct TileGrid<'s> {
     s: &'s ConvShape,
     across: usize,
     down: usize,
 }
 
-impl Tiles<'_> {
+impl TileGrid<'_> {
     /// Image, first row and first column of each of some tiles.
     fn corners(self, tiles: Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
         let (mut image, rest) = (tiles.start / (self.down * self.across), tiles.start % (self.down * self.across));
@@ -64,9 +64,9 @@ pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], target
     let wide = simd::level() == Level::Avx512;
     let blocks = blocks(pad8(s.c_in), if wide { 32 } else { 16 });
     let packed = pack(s, weight, &blocks);
-    let grid = Tiles { s, across: s.width.div_ceil(4), down: s.height.div_ceil(4) };
+    let grid = TileGrid { s, across: s.width.div_ceil(4), down: s.height.div_ceil(4) };
     let job = Job { grid, blocks: &blocks, packed: &packed, grad_out, target, accumulate };
-    if s.c_in * s.c_out <= SMALL_WEIGHT {
+    if s.c_in * s.c_out <= MAX_CACHED_CHANNEL_PAIRS {
         job.by_tiles(if wide { 48 } else { 36 });
     } else {
         job.by_weights();
@@ -76,7 +76,7 @@ pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], target
 /// What all tasks of one gradient share.
 #[derive(Clone, Copy)]
 struct Job<'a> {
-    grid: Tiles<'a>,
+    grid: TileGrid<'a>,
     blocks: &'a [(usize, usize)],
     packed: &'a [f32],
     grad_out: &'a [f32],
@@ -94,19 +94,19 @@ impl Job<'_> {
         let s = self.grid.s;
         let (channels, total) = (pad8(s.c_out), self.tiles());
         let plane = POINTS * s.c_out;
-        let turn = |turned: Shared<f32>| {
+        let transform_all = |transformed_weights: Shared<f32>| {
             tiles(self.blocks.len(), plane * pad8(s.c_in), |block| {
                 let (start, width) = self.blocks[block];
-                // SAFETY: blocks are disjoint ranges of `turned`.
-                self.turn(block, unsafe { turned.zeroed(start * plane, width * plane) });
+                // SAFETY: blocks are disjoint ranges of `transformed_weights`.
+                self.transform_weights(block, unsafe { transformed_weights.zeroed(start * plane, width * plane) });
             });
         };
         // SAFETY: the blocks are all channels, and of each all points are written.
-        let turned = unsafe { Aligned::written(plane * pad8(s.c_in), turn) };
-        let group = if total < FEW * group { FEWER } else { group };
+        let transformed_weights = unsafe { Aligned::from_uninit(plane * pad8(s.c_in), transform_all) };
+        let group = if total < FEW_GROUPS * group { SMALL_GROUP_TILES } else { group };
         tiles(total.div_ceil(group), total * s.c_in * s.c_out * POINTS, |step| {
             let tiles = step * group..total.min((step + 1) * group);
-            let stride = group * channels + SKEW;
+            let stride = group * channels + PLANE_SKEW;
             scratch(POINTS * stride, |transformed| {
                 let to = transformed.as_mut_ptr();
                 simd::run(
@@ -114,8 +114,8 @@ impl Job<'_> {
                     channels,
                 );
                 for (block, &(start, width)) in self.blocks.iter().enumerate() {
-                    let turned = &turned[start * plane..][..width * plane];
-                    self.multiply(block, turned, (transformed, stride), tiles.clone(), group);
+                    let transformed_weights = &transformed_weights[start * plane..][..width * plane];
+                    self.multiply(block, transformed_weights, (transformed, stride), tiles.clone(), group);
                 }
             });
         });
@@ -125,8 +125,8 @@ impl Job<'_> {
     fn by_weights(&self) {
         let s = self.grid.s;
         let (channels, total) = (pad8(s.c_out), self.tiles());
-        let together = (TRANSFORMED / (POINTS * channels)).next_multiple_of(GROUP).min(total);
-        let stride = together * channels + SKEW;
+        let together = (MAX_TRANSFORMED_FLOATS / (POINTS * channels)).next_multiple_of(GROUP_TILES).min(total);
+        let stride = together * channels + PLANE_SKEW;
         scratch(POINTS * stride, |plane| {
             for first in (0..total).step_by(together) {
                 let count = together.min(total - first);
@@ -137,14 +137,20 @@ impl Job<'_> {
                     simd::run(Transform { grid: self.grid, tiles, grad_out: self.grad_out, to, stride }, channels);
                 });
                 let transformed = &*plane;
-                let groups = count.div_ceil(GROUP);
+                let groups = count.div_ceil(GROUP_TILES);
                 tiles(groups * self.blocks.len(), count * s.c_in * s.c_out * POINTS, |task| {
                     let (block, group) = (task / groups, task % groups);
-                    let range = group * GROUP..count.min((group + 1) * GROUP);
+                    let range = group * GROUP_TILES..count.min((group + 1) * GROUP_TILES);
                     let from = &transformed[range.start * channels..];
-                    scratch(POINTS * s.c_out * self.blocks[block].1, |turned| {
-                        self.turn(block, turned);
-                        self.multiply(block, turned, (from, stride), first + range.start..first + range.end, GROUP);
+                    scratch(POINTS * s.c_out * self.blocks[block].1, |transformed_weights| {
+                        self.transform_weights(block, transformed_weights);
+                        self.multiply(
+                            block,
+                            transformed_weights,
+                            (from, stride),
+                            first + range.start..first + range.end,
+                            GROUP_TILES,
+                        );
                     });
                 });
             }
@@ -152,7 +158,7 @@ impl Job<'_> {
     }
 
     /// The transformed weights of a block, `[point][c_out][width]`.
-    fn turn(&self, block: usize, to: &mut [f32]) {
+    fn transform_weights(&self, block: usize, to: &mut [f32]) {
         let (start, width) = self.blocks[block];
         let c_out = self.grid.s.c_out;
         assert_eq!(to.len(), POINTS * c_out * width, "room for all points");
@@ -164,16 +170,19 @@ impl Job<'_> {
     fn multiply(
         &self,
         block: usize,
-        turned: &[f32],
+        transformed_weights: &[f32],
         (from, stride): (&[f32], usize),
         tiles: Range<usize>,
         group: usize,
     ) {
         let s = self.grid.s;
         let (start, width) = self.blocks[block];
-        assert!(turned.len() >= POINTS * s.c_out * width && tiles.len() <= group, "all points' weights, no more tiles");
+        assert!(
+            transformed_weights.len() >= POINTS * s.c_out * width && tiles.len() <= group,
+            "all points' weights, no more tiles"
+        );
         assert!(from.len() >= (POINTS - 1) * stride + tiles.len() * pad8(s.c_out), "all points of all tiles");
-        let products = group * width + SKEW;
+        let products = group * width + PLANE_SKEW;
         scratch(POINTS * products, |product| {
             let to = product.as_mut_ptr();
             let product = Product {
@@ -181,7 +190,7 @@ impl Job<'_> {
                 rows: tiles.len(),
                 channels: pad8(s.c_out),
                 stride,
-                weight: turned.as_ptr(),
+                weight: transformed_weights.as_ptr(),
                 c_out: s.c_out,
                 width,
                 to,
@@ -198,7 +207,7 @@ impl Job<'_> {
 struct Product {
     /// `[point][tile][channels]`, points `stride` floats apart.
     from: *const f32,
-    /// Tiles.
+    /// TileGrid.
     rows: usize,
     channels: usize,
     stride: usize,
@@ -211,7 +220,7 @@ struct Product {
     products: usize,
 }
 
-impl Kernel for Product {
+impl SimdKernel for Product {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -233,8 +242,8 @@ impl Product {
     #[inline(always)]
     unsafe fn points<S: Simd, const P: usize, const N: usize>(&self) {
         for point in 0..POINTS {
-            for first in (0..self.c_out).step_by(CHANNELS) {
-                let run = first..self.c_out.min(first + CHANNELS);
+            for first in (0..self.c_out).step_by(CHUNK_CHANNELS) {
+                let run = first..self.c_out.min(first + CHUNK_CHANNELS);
                 // SAFETY: passed on.
                 unsafe {
                     let mut row = 0;
@@ -294,7 +303,7 @@ impl Product {
     }
 }
 
-/// `[block][tap, turned by 180°][c_out][width]`.
+/// `[block][tap, transformed_weights by 180°][c_out][width]`.
 fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
     let weights = Weights::transposed(s, weight);
     let taps: Vec<usize> = (0..9).rev().collect();
@@ -307,5 +316,5 @@ fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
         });
     };
     // SAFETY: the blocks are all channels, and all rows of each are written.
-    unsafe { Aligned::written(9 * s.c_out * pad8(s.c_in), fill) }
+    unsafe { Aligned::from_uninit(9 * s.c_out * pad8(s.c_in), fill) }
 }

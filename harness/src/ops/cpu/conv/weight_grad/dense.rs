@@ -5,7 +5,7 @@ use crate::ops::cpu::conv::pack;
 use crate::ops::cpu::conv::padded::MapSize;
 use crate::ops::cpu::conv::tiles::blocks;
 use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, scratch};
-use crate::ops::cpu::simd::{self, Kernel, Level, Simd};
+use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, Input, pad8};
 
 /// Pixels summed in registers before they are added to the partial sum: their gradients stay in the first-level cache.
@@ -96,7 +96,7 @@ struct Sweep<'a> {
     target: *mut f32,
 }
 
-impl Kernel for Sweep<'_> {
+impl SimdKernel for Sweep<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

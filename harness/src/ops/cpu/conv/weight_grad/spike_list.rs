@@ -6,11 +6,11 @@ use crate::ops::cpu::conv::pack;
 use crate::ops::cpu::conv::padded::Band;
 use crate::ops::cpu::conv::tiles::{blocks, out_channels};
 use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
-use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
 /// Floats of the gradient of a unit, for one block of channels: 48 KB, in or near the first-level cache.
-const UNIT: usize = 12 << 10;
+const UNIT_FLOATS: usize = 12 << 10;
 /// Numbers of taps that the inner loop is compiled for.
 const TAPS: [usize; 6] = [9, 6, 4, 3, 2, 1];
 
@@ -29,7 +29,7 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
     // smaller caches.
     let wide = blocks(out_channels(s), 32);
     let blocks = blocks(out_channels(s), if simd::level() == simd::Level::Avx512 { 32 } else { 16 });
-    let units = units(s, &problem, UNIT / wide[0].1, spikes);
+    let units = units(s, &problem, UNIT_FLOATS / wide[0].1, spikes);
     // Units summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
     let per_sum = units.len().div_ceil((16 / wide.len()).clamp(1, units.len()));
     let sums = units.len().div_ceil(per_sum);
@@ -54,7 +54,7 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
         });
     };
     // SAFETY: each sum has a unit, each tap is of one class, and the first unit writes all its rows of each block.
-    let partials = unsafe { Aligned::written(sums * each, fill) };
+    let partials = unsafe { Aligned::from_uninit(sums * each, fill) };
     pack::unpack(s, &partials.chunks(each).collect::<Vec<_>>(), &blocks, out);
 }
 
@@ -116,7 +116,7 @@ struct Gather<'a> {
     fresh: bool,
 }
 
-impl Kernel for Gather<'_> {
+impl SimdKernel for Gather<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -134,10 +134,10 @@ impl Kernel for Gather<'_> {
 
 impl Gather<'_> {
     #[inline(always)]
-    unsafe fn channels<S: Simd, const N: usize>(&self, most: usize) {
+    unsafe fn channels<S: Simd, const N: usize>(&self, max_taps: usize) {
         let mut taps = self.taps;
         while !taps.is_empty() {
-            let n = TAPS.into_iter().find(|&n| n <= most.min(taps.len())).unwrap_or(1);
+            let n = TAPS.into_iter().find(|&n| n <= max_taps.min(taps.len())).unwrap_or(1);
             // SAFETY: passed on.
             unsafe {
                 match n {

@@ -3,38 +3,38 @@
 
 use crate::ops::cpu::conv::lists::transpose8;
 use crate::ops::cpu::conv::pack;
-use crate::ops::cpu::conv::subset_tables::{WIDEST, subsets, table_floats};
+use crate::ops::cpu::conv::subset_tables::{MAX_BLOCK_WIDTH, subsets, table_floats};
 use crate::ops::cpu::conv::tiles::{blocks, out_channels};
-use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles, written};
-use crate::ops::cpu::simd::{self, Kernel, Simd};
+use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles, vec_from_uninit};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
 /// Spikes that are looked up together.
-const WORD: usize = 64;
+const WORD_BITS: usize = 64;
 /// Groups that are summed together at least: fewer would cost less than their partial sum.
-const GROUPS_A_SUM: usize = 16;
+const MIN_GROUPS_PER_SUM: usize = 16;
 
 /// Output pixels that share tables, one after another in the map: `bits` a table, as many tables as a word has spikes for.
 const fn group_pixels(bits: usize) -> usize {
-    WORD / bits * bits
+    WORD_BITS / bits * bits
 }
 
 /// Whether a padded line of spikes is a word for each column of the stride.
 fn fits(s: &ConvShape) -> bool {
-    (s.width + 2 * s.padding).div_ceil(s.stride) <= WORD
+    (s.width + 2 * s.padding).div_ceil(s.stride) <= WORD_BITS
 }
 
 /// Whether these tables are faster than lists, and than a dense product. It must not depend on the machine: gradients
 /// would, for their sums are grouped otherwise.
-pub(in crate::ops::cpu::conv) fn pays(s: &ConvShape, density: f64) -> bool {
+pub(in crate::ops::cpu::conv) fn is_faster(s: &ConvShape, density: f64) -> bool {
     fits(s) && density > if s.kernel * s.kernel * s.c_in < 512 { 0.26 } else { 0.2 }
 }
 
 /// The OIHW gradient of the weight. What is summed together depends on the shape alone, so neither the number of threads
 /// nor the width of vectors changes a bit.
 pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
-    assert!(fits(s), "lines of more than {WORD} columns: {s:?}");
-    let blocks = blocks(out_channels(s), WIDEST);
+    assert!(fits(s), "lines of more than {WORD_BITS} columns: {s:?}");
+    let blocks = blocks(out_channels(s), MAX_BLOCK_WIDTH);
     let rows = s.kernel * s.kernel * s.c_in;
     // Larger tables pay where more words look them up.
     let bits = match rows {
@@ -46,7 +46,7 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
     let groups = (s.images * s.out_height() * s.out_width()).div_ceil(in_group);
     let words = words(s, spikes, in_group);
     // Groups summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
-    let per_sum = groups.div_ceil((32 / blocks.len()).clamp(1, groups)).max(GROUPS_A_SUM);
+    let per_sum = groups.div_ceil((32 / blocks.len()).clamp(1, groups)).max(MIN_GROUPS_PER_SUM);
     let (sums, each) = (groups.div_ceil(per_sum), rows * out_channels(s));
     let fill = |partials: Shared<f32>| {
         tiles(sums * blocks.len(), s.macs() / 4, |tile| {
@@ -55,9 +55,9 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
             // SAFETY: each pair of sum and block has its own range of the partial sums.
             let sums = unsafe { partials.zeroed(sum * each + start * rows, rows * width) };
             let pixel = group.start * in_group * out_channels(s);
-            scratch(in_group * width + WORD / bits * table_floats(bits, width), |memory| {
+            scratch(in_group * width + WORD_BITS / bits * table_floats(bits, width), |memory| {
                 let (gradients, tables) = memory.split_at_mut(in_group * width);
-                let choose = Choose {
+                let kernel = AddFromTables {
                     words: &words[group.start * rows..group.end * rows],
                     map: &grad_out[pixel..],
                     start,
@@ -68,12 +68,12 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
                     sums,
                     width,
                 };
-                simd::run(choose, width);
+                simd::run(kernel, width);
             });
         });
     };
     // SAFETY: the tiles cover all sums, and each writes all of its own.
-    let partials = unsafe { Aligned::written(sums * each, fill) };
+    let partials = unsafe { Aligned::from_uninit(sums * each, fill) };
     pack::unpack(s, &partials.chunks(each).collect::<Vec<_>>(), &blocks, out);
 }
 
@@ -108,7 +108,7 @@ fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
         }
     };
     // SAFETY: each image's lines are zeroed, then filled.
-    unsafe { written(s.images * each, |lines| tiles(s.images, spikes.len() * 8, |image| fill(lines, image))) }
+    unsafe { vec_from_uninit(s.images * each, |lines| tiles(s.images, spikes.len() * 8, |image| fill(lines, image))) }
 }
 
 /// For each group: the spikes that each tap meets at its pixels, `[group][tap][channel]`.
@@ -127,7 +127,7 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
             // A stretch of a line of the map.
             let (image, oy, ox) = (pixel / (height * width), pixel / width % height, pixel % width);
             let count = (width - ox).min(end - pixel);
-            let mask = u64::MAX >> (WORD - count);
+            let mask = u64::MAX >> (WORD_BITS - count);
             for (tap, words) in words.chunks_exact_mut(s.c_in).enumerate() {
                 let (ky, kx) = (tap / s.kernel, tap % s.kernel);
                 let Some(y) = (oy * s.stride + ky).checked_sub(s.padding).filter(|y| *y < s.height) else { continue };
@@ -141,11 +141,11 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
         }
     };
     // SAFETY: each group's words are zeroed, then filled.
-    unsafe { written(groups * rows, |words| tiles(groups, groups * rows * 4, |group| fill(words, group))) }
+    unsafe { vec_from_uninit(groups * rows, |words| tiles(groups, groups * rows * 4, |group| fill(words, group))) }
 }
 
 /// Some groups of pixels for one block of output channels.
-struct Choose<'a> {
+struct AddFromTables<'a> {
     words: &'a [u64],
     /// The gradient of the output, from the first pixel on.
     map: &'a [f32],
@@ -162,7 +162,7 @@ struct Choose<'a> {
     width: usize,
 }
 
-impl Kernel for Choose<'_> {
+impl SimdKernel for AddFromTables<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -180,7 +180,7 @@ impl Kernel for Choose<'_> {
     }
 }
 
-impl Choose<'_> {
+impl AddFromTables<'_> {
     #[inline(always)]
     unsafe fn groups<S: Simd, const N: usize, const BITS: usize>(self) {
         let width = N * S::LANES;
@@ -195,7 +195,7 @@ impl Choose<'_> {
             // SAFETY: there is a table for each `BITS` of the group's gradients, and each word chooses one row of each.
             unsafe {
                 let tables = self.tables.as_mut_ptr();
-                for table in 0..WORD / BITS {
+                for table in 0..WORD_BITS / BITS {
                     let (rows, table) = (
                         self.gradients[table * BITS * width..].as_ptr(),
                         tables.add(table * table_floats(BITS, width)),
@@ -213,7 +213,7 @@ impl Choose<'_> {
                     for n in 0..N {
                         sum[n] = S::load(sums.as_ptr().add(n * S::LANES));
                     }
-                    for table in 0..WORD / BITS {
+                    for table in 0..WORD_BITS / BITS {
                         let row = (word >> (BITS * table)) as usize & ((1 << BITS) - 1);
                         let row = tables.add(table * table_floats(BITS, width) + row * width);
                         let to = if table % 2 == 0 { &mut sum } else { &mut odd };
@@ -234,7 +234,7 @@ impl Choose<'_> {
 mod tests {
     use super::*;
     use crate::ops::cpu::simd::Level;
-    use crate::ops::cpu::tests::reference::{self as naive, any_path, limited_path, map, same_on_any_threads};
+    use crate::ops::cpu::tests::reference::{self as naive, any_level, limited_level, map, same_on_any_threads};
     use proptest::prelude::*;
 
     /// Tables of every size, words of one line and of many.
@@ -258,7 +258,7 @@ mod tests {
             s in shapes(),
             density in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0],
         ) {
-            let _path = any_path();
+            let _level = any_level();
             let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
             let (floats, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, density);
             naive::grad_weight(&s, &floats, &grad).agree(&format!("{s:?}"), &gradient(&s, &spikes, &grad), 4e-6);
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn words_are_used_to_their_last_bit() {
-        let _path = any_path();
+        let _level = any_level();
         for (images, height, width, kernel, stride, padding) in
             [(2, 3, 64, 1, 1, 0), (2, 5, 62, 3, 1, 1), (1, 9, 190, 3, 3, 1), (1, 7, 126, 5, 2, 1)]
         {
@@ -294,7 +294,7 @@ mod tests {
             let grad = map(2, s.images * s.out_height() * s.out_width(), s.c_out);
             let (_, spikes) = naive::spikes(4, s.images * s.height * s.width, s.c_in, 0.3);
             let at = |level| {
-                let _path = limited_path(level);
+                let _level = limited_level(level);
                 same_on_any_threads(|| gradient(&s, &spikes, &grad));
                 gradient(&s, &spikes, &grad).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
             };

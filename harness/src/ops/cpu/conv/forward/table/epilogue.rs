@@ -1,16 +1,16 @@
 //! What becomes of the tables' sums: sums for the next pass, a map, or at once the spikes of the neurons behind it.
 
 use super::load;
-use crate::ops::cpu::lif::{Extra, Folded, LifShape, Neuron, affine};
+use crate::ops::cpu::lif::{Folded, LifShape, Neuron, Residual, affine};
 use crate::ops::cpu::parallel::Shared;
 use crate::ops::cpu::simd::{self, Simd};
 
 /// Pixels of the map that are asked for ahead of their turn.
-const AHEAD: usize = 32;
+const PREFETCH_PIXELS: usize = 32;
 
 /// Takes the sums, in whole numbers.
-pub(in crate::ops::cpu::conv) trait Sink: Copy {
-    type Ready<S: Simd, const N: usize>: Take<S, N>;
+pub(in crate::ops::cpu::conv) trait Epilogue: Copy {
+    type Tile<S: Simd, const N: usize>: EpilogueTile<S, N>;
     /// Steps of which each takes its part of the images; one where images have nothing to do with each other.
     #[inline(always)]
     fn time_steps(&self) -> usize {
@@ -25,18 +25,18 @@ pub(in crate::ops::cpu::conv) trait Sink: Copy {
     ///
     /// # Safety
     /// As [`Simd`]; there are these channels.
-    unsafe fn ready<S: Simd, const N: usize>(&self, channel: usize) -> Self::Ready<S, N>;
+    unsafe fn tile<S: Simd, const N: usize>(&self, channel: usize) -> Self::Tile<S, N>;
 }
 
-/// A [`Sink`] for some channels, with their coefficients in registers.
-pub(in crate::ops::cpu::conv) trait Take<S: Simd, const N: usize>: Copy {
+/// A [`Epilogue`] for some channels, with their coefficients in registers.
+pub(in crate::ops::cpu::conv) trait EpilogueTile<S: Simd, const N: usize>: Copy {
     /// Whether one step leaves something for the next.
     const STATE: bool = false;
     /// Takes the sums of the pixel at this position. `state`: what its last step returned, zeros at t = 0.
     ///
     /// # Safety
     /// As [`Simd`]; there is this pixel, and no other tile has its channels.
-    unsafe fn take(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N];
+    unsafe fn apply(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N];
 }
 
 /// The values of `N` vectors of channels.
@@ -51,20 +51,20 @@ unsafe fn coefficients<S: Simd, const N: usize>(from: &[f32], channel: usize) ->
 
 /// The sums of the group's pixels.
 #[derive(Clone, Copy)]
-pub(super) struct Sums(pub *mut f32);
+pub(super) struct KeepSums(pub *mut f32);
 
-impl Sink for Sums {
-    type Ready<S: Simd, const N: usize> = Self;
+impl Epilogue for KeepSums {
+    type Tile<S: Simd, const N: usize> = Self;
 
     #[inline(always)]
-    unsafe fn ready<S: Simd, const N: usize>(&self, _channel: usize) -> Self {
+    unsafe fn tile<S: Simd, const N: usize>(&self, _channel: usize) -> Self {
         *self
     }
 }
 
-impl<S: Simd, const N: usize> Take<S, N> for Sums {
+impl<S: Simd, const N: usize> EpilogueTile<S, N> for KeepSums {
     #[inline(always)]
-    unsafe fn take(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
+    unsafe fn apply(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
         for n in 0..N {
             // SAFETY: the caller's.
             unsafe { S::store(self.0.add((position * N + n) * S::LANES), sums[n]) };
@@ -75,7 +75,7 @@ impl<S: Simd, const N: usize> Take<S, N> for Sums {
 
 /// The map of a convolution's outputs, each `scale` times its sum, or the sums where there is none.
 #[derive(Clone, Copy)]
-pub(in crate::ops::cpu::conv) struct Map<'a> {
+pub(in crate::ops::cpu::conv) struct WriteMap<'a> {
     pub(in crate::ops::cpu::conv) target: Shared<f32>,
     /// Floats of a pixel.
     pub(in crate::ops::cpu::conv) channels: usize,
@@ -83,29 +83,29 @@ pub(in crate::ops::cpu::conv) struct Map<'a> {
 }
 
 #[derive(Clone, Copy)]
-pub(in crate::ops::cpu::conv) struct MapAt<S: Simd, const N: usize> {
+pub(in crate::ops::cpu::conv) struct WriteMapTile<S: Simd, const N: usize> {
     target: *mut f32,
     channels: usize,
     scale: Option<[S::V; N]>,
 }
 
-impl Sink for Map<'_> {
-    type Ready<S: Simd, const N: usize> = MapAt<S, N>;
+impl Epilogue for WriteMap<'_> {
+    type Tile<S: Simd, const N: usize> = WriteMapTile<S, N>;
 
     #[inline(always)]
-    unsafe fn ready<S: Simd, const N: usize>(&self, channel: usize) -> MapAt<S, N> {
+    unsafe fn tile<S: Simd, const N: usize>(&self, channel: usize) -> WriteMapTile<S, N> {
         // SAFETY: the caller's.
         let scale = self.scale.map(|scale| unsafe { coefficients::<S, N>(scale, channel) });
-        MapAt { target: self.target.at(channel), channels: self.channels, scale }
+        WriteMapTile { target: self.target.at(channel), channels: self.channels, scale }
     }
 }
 
-impl<S: Simd, const N: usize> Take<S, N> for MapAt<S, N> {
+impl<S: Simd, const N: usize> EpilogueTile<S, N> for WriteMapTile<S, N> {
     #[inline(always)]
-    unsafe fn take(self, state: [S::V; N], position: usize, mut sums: [S::V; N]) -> [S::V; N] {
+    unsafe fn apply(self, state: [S::V; N], position: usize, mut sums: [S::V; N]) -> [S::V; N] {
         let to = self.target.wrapping_add(position * self.channels);
         // The map is seldom in a cache.
-        simd::prefetch(to.wrapping_add(AHEAD * self.channels), N * S::LANES);
+        simd::prefetch(to.wrapping_add(PREFETCH_PIXELS * self.channels), N * S::LANES);
         for n in 0..N {
             // SAFETY: the caller's.
             unsafe {
@@ -127,12 +127,12 @@ pub(in crate::ops::cpu::conv) struct Fire<'a, X> {
     pub(in crate::ops::cpu::conv) scale: &'a [f32],
     pub(in crate::ops::cpu::conv) norm: Folded<'a>,
     /// The shortcut.
-    pub(in crate::ops::cpu::conv) extra: X,
+    pub(in crate::ops::cpu::conv) residual: X,
     pub(in crate::ops::cpu::conv) spikes: Shared<u8>,
 }
 
 #[derive(Clone, Copy)]
-pub(in crate::ops::cpu::conv) struct FireAt<S: Simd, const N: usize, X> {
+pub(in crate::ops::cpu::conv) struct FireTile<S: Simd, const N: usize, X> {
     neuron: Neuron<S>,
     /// Of a pixel's spikes.
     bytes: usize,
@@ -140,12 +140,12 @@ pub(in crate::ops::cpu::conv) struct FireAt<S: Simd, const N: usize, X> {
     /// Of the sums, and of the norm.
     scales: [[S::V; N]; 2],
     shift: [S::V; N],
-    extra: X,
+    residual: X,
     spikes: Shared<u8>,
 }
 
-impl<X: Extra> Sink for Fire<'_, X> {
-    type Ready<S: Simd, const N: usize> = FireAt<S, N, X>;
+impl<X: Residual> Epilogue for Fire<'_, X> {
+    type Tile<S: Simd, const N: usize> = FireTile<S, N, X>;
 
     #[inline(always)]
     fn time_steps(&self) -> usize {
@@ -158,21 +158,21 @@ impl<X: Extra> Sink for Fire<'_, X> {
     }
 
     #[inline(always)]
-    unsafe fn ready<S: Simd, const N: usize>(&self, channel: usize) -> FireAt<S, N, X> {
+    unsafe fn tile<S: Simd, const N: usize>(&self, channel: usize) -> FireTile<S, N, X> {
         // SAFETY: the caller's.
         unsafe {
             let scales = [coefficients::<S, N>(self.scale, channel), coefficients::<S, N>(self.norm.scale, channel)];
             let (neuron, shift) = (Neuron::new(&self.l), coefficients::<S, N>(self.norm.shift, channel));
-            let (extra, spikes) = (self.extra, self.spikes);
-            FireAt { neuron, bytes: self.l.channels / 8, channel, scales, shift, extra, spikes }
+            let (residual, spikes) = (self.residual, self.spikes);
+            FireTile { neuron, bytes: self.l.channels / 8, channel, scales, shift, residual, spikes }
         }
     }
 }
 
-impl<S: Simd, const N: usize, X: Extra> Take<S, N> for FireAt<S, N, X> {
+impl<S: Simd, const N: usize, X: Residual> EpilogueTile<S, N> for FireTile<S, N, X> {
     const STATE: bool = true;
     #[inline(always)]
-    unsafe fn take(self, mut state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
+    unsafe fn apply(self, mut state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
         let first = position * self.bytes + self.channel / 8;
         for n in 0..N {
             let (byte, channel) = (first + n * S::LANES / 8, self.channel + n * S::LANES);
@@ -180,7 +180,7 @@ impl<S: Simd, const N: usize, X: Extra> Take<S, N> for FireAt<S, N, X> {
             unsafe {
                 let output = S::mul(S::from_ints(sums[n]), self.scales[0][n]);
                 let main = affine::<S>(output, self.scales[1][n], self.shift[n]);
-                let current = self.extra.add::<S>(byte.unchecked_mul(8), channel, main);
+                let current = self.residual.add::<S>(byte.unchecked_mul(8), channel, main);
                 state[n] = self.neuron.step(state[n], current, self.spikes.at(byte));
             }
         }

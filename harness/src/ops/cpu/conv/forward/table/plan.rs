@@ -2,7 +2,7 @@
 
 use crate::ops::cpu::conv::direct::Problem;
 use crate::ops::cpu::conv::padded::MapSize;
-use crate::ops::cpu::conv::select::inside;
+use crate::ops::cpu::conv::select::share_inside;
 use crate::ops::{ConvShape, pad8};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,11 +14,11 @@ const GROUP_PIXELS: usize = 8192;
 const BORDER_PIXELS: usize = 4096;
 /// Bytes of spikes that a pass looks up on a line at most. More tables would leave the first-level cache, even of the rows
 /// in use, which are those of few spikes.
-const BYTES: usize = 8;
+const MAX_BYTES: usize = 8;
 
 /// What a pass reads, and from what.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
+enum TraversalOrder {
     /// Columns of the map, each for the three outputs that it reaches, from a copy of the spikes with lines of zeros around
     /// the map.
     Columns,
@@ -32,36 +32,40 @@ enum Cut {
     Planes,
 }
 
-fn cut(s: &ConvShape) -> Cut {
-    if s.kernel == 3 && s.stride == 1 && s.padding == 1 && s.width > 1 { Cut::Columns } else { by_outputs(s) }
+fn traversal_order(s: &ConvShape) -> TraversalOrder {
+    if s.kernel == 3 && s.stride == 1 && s.padding == 1 && s.width > 1 {
+        TraversalOrder::Columns
+    } else {
+        order_by_outputs(s)
+    }
 }
 
-/// The cut that reads each output's spikes for itself.
-fn by_outputs(s: &ConvShape) -> Cut {
+/// The traversal_order that reads each output's spikes for itself.
+fn order_by_outputs(s: &ConvShape) -> TraversalOrder {
     match (s.kernel, pad8(s.c_in) / 8) {
-        (3, 1) => Cut::Windows,
-        (1, _) | (_, BYTES) => Cut::Taps,
-        (_, ..BYTES) => Cut::Rows,
-        _ => Cut::Planes,
+        (3, 1) => TraversalOrder::Windows,
+        (1, _) | (_, MAX_BYTES) => TraversalOrder::Taps,
+        (_, ..MAX_BYTES) => TraversalOrder::Rows,
+        _ => TraversalOrder::Planes,
     }
 }
 
 /// Whether the three lines of a window are one pass of columns.
-fn whole(s: &ConvShape) -> bool {
+fn has_one_pass(s: &ConvShape) -> bool {
     s.c_in <= 16
 }
 
 /// Widest block of output channels for vectors of so many lanes. A table's row is half a cache line, or one.
 pub(super) fn widest(s: &ConvShape, lanes: usize) -> usize {
-    if cut(s) == Cut::Columns { lanes } else { 16 }
+    if traversal_order(s) == TraversalOrder::Columns { lanes } else { 16 }
 }
 
 /// Whether a group, which must have an image at all time steps where its neurons fire, leaves its sums in the second-level
 /// cache.
-pub(in crate::ops::cpu::conv) fn fit(s: &ConvShape, time_steps: usize) -> bool {
-    let one_pass = match cut(s) {
-        Cut::Columns => whole(s),
-        Cut::Windows => true,
+pub(in crate::ops::cpu::conv) fn sums_stay_in_cache(s: &ConvShape, time_steps: usize) -> bool {
+    let one_pass = match traversal_order(s) {
+        TraversalOrder::Columns => has_one_pass(s),
+        TraversalOrder::Windows => true,
         _ => false,
     };
     one_pass || time_steps * s.out_height() * s.out_width() <= GROUP_PIXELS
@@ -82,10 +86,13 @@ fn groups_of(pixels: usize, s: &ConvShape, time_steps: usize) -> (usize, usize) 
 /// constants of [`crate::ops::cpu::conv::select`].
 pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
     let (k, bytes) = (s.kernel, pad8(s.c_in) / 8);
-    let (passes, share) = match by_outputs(s) {
-        Cut::Windows => (1, 1.0),
-        Cut::Rows => (k * (k * bytes).div_ceil(BYTES), 1.0),
-        _ => (k * k * bytes.div_ceil(BYTES), inside(s, s.height, s.out_height()) * inside(s, s.width, s.out_width())),
+    let (passes, share) = match order_by_outputs(s) {
+        TraversalOrder::Windows => (1, 1.0),
+        TraversalOrder::Rows => (k * (k * bytes).div_ceil(MAX_BYTES), 1.0),
+        _ => (
+            k * k * bytes.div_ceil(MAX_BYTES),
+            share_inside(s, s.height, s.out_height()) * share_inside(s, s.width, s.out_width()),
+        ),
     };
     let (look_up, pass) = if lanes == 16 { (0.8, 1.3) } else { (0.55, 1.0) };
     let (lookups, rows) = ((k * k * bytes) as f64, (256 * k * k * bytes) as f64);
@@ -94,8 +101,8 @@ pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, lanes: usiz
 }
 
 /// What columns take of these cycles.
-pub(in crate::ops::cpu::conv) fn gain(s: &ConvShape) -> f64 {
-    if cut(s) == Cut::Columns { 0.85 } else { 1.0 }
+pub(in crate::ops::cpu::conv) fn column_factor(s: &ConvShape) -> f64 {
+    if traversal_order(s) == TraversalOrder::Columns { 0.85 } else { 1.0 }
 }
 
 /// What a pass looks up for each pixel.
@@ -109,7 +116,7 @@ pub(super) struct Lookups {
 }
 
 /// One pass: some bytes of spikes, and the output pixels for which they are in the map.
-pub(super) struct Pass {
+pub(super) struct LookupPass {
     pub lookups: Lookups,
     /// The eight weight rows of each table: which eight of the window's, in the order of the packed weight.
     pub tables: Vec<usize>,
@@ -123,7 +130,7 @@ pub(super) struct Pass {
     pub image: usize,
 }
 
-impl Pass {
+impl LookupPass {
     /// Whether it has all pixels of an image.
     pub(super) fn is_full(&self, pixels: usize) -> bool {
         self.runs.iter().map(|run| run.len).sum::<usize>() == pixels
@@ -141,31 +148,32 @@ pub(super) struct Run {
 }
 
 /// All passes over a group of images.
-pub(super) struct Plan<'s> {
+pub(super) struct TablePlan<'s> {
     s: &'s ConvShape,
-    cut: Cut,
+    traversal_order: TraversalOrder,
     /// Parts of a pixel's bytes, each kept together in the source of columns: few passes, and 24 tables of half lines or 12
     /// of whole ones in each.
     parts: Vec<Range<usize>>,
     /// Images of a group, all time steps'; the last one may have fewer.
     images: usize,
     /// The last one has all pixels.
-    pub passes: Vec<Pass>,
+    pub passes: Vec<LookupPass>,
 }
 
-impl<'s> Plan<'s> {
+impl<'s> TablePlan<'s> {
     pub(super) fn new(s: &'s ConvShape, images: usize, width: usize) -> Self {
-        let (cut, bytes) = (cut(s), pad8(s.c_in) / 8);
-        let parts = if whole(s) { 1 } else { bytes.div_ceil(64 / width) };
+        let (traversal_order, bytes) = (traversal_order(s), pad8(s.c_in) / 8);
+        let parts = if has_one_pass(s) { 1 } else { bytes.div_ceil(64 / width) };
         let parts = (0..parts).map(|part| bytes * part / parts..bytes * (part + 1) / parts).collect();
-        let mut plan = Self { s, cut, parts, images, passes: Vec::new() };
-        plan.passes = if cut == Cut::Columns { plan.of_columns() } else { plan.of_outputs() };
+        let mut plan = Self { s, traversal_order, parts, images, passes: Vec::new() };
+        plan.passes =
+            if traversal_order == TraversalOrder::Columns { plan.column_passes() } else { plan.output_passes() };
         plan
     }
 
-    fn of_columns(&self) -> Vec<Pass> {
+    fn column_passes(&self) -> Vec<LookupPass> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
-        let lines = if whole(s) { 3 } else { 1 };
+        let lines = if has_one_pass(s) { 3 } else { 1 };
         let pass = |ky: usize, part: &Range<usize>, rows: Range<usize>| {
             let size = part.len();
             let line = s.width * size;
@@ -175,7 +183,7 @@ impl<'s> Plan<'s> {
             let taps = (ky..ky + lines).flat_map(|ky| part.clone().map(move |byte| (ky, byte)));
             let tables = taps.flat_map(|(ky, byte)| (0..3).map(move |kx| (3 * ky + kx) * bytes + byte));
             let lookups = Lookups { columns: 3, lines, bytes: size };
-            Pass { lookups, tables: tables.collect(), runs: rows.map(run).collect(), step: size, line, image }
+            LookupPass { lookups, tables: tables.collect(), runs: rows.map(run).collect(), step: size, line, image }
         };
         let (last, others) = self.parts.split_last().expect("a part at least");
         if lines == 3 {
@@ -185,7 +193,7 @@ impl<'s> Plan<'s> {
         let middle = |part| pass(1, part, 0..s.height);
         let below = self.parts.iter().map(|part| pass(2, part, 0..s.height - 1));
         // The first and the last pass have all pixels: those of the middle lines, and if that is but one, zeros below the map.
-        let mut passes: Vec<Pass> = if others.is_empty() {
+        let mut passes: Vec<LookupPass> = if others.is_empty() {
             [middle(last)].into_iter().chain(above).chain([pass(2, last, 0..s.height)]).collect()
         } else {
             others.iter().map(middle).chain(above).chain(below).chain([middle(last)]).collect()
@@ -194,19 +202,19 @@ impl<'s> Plan<'s> {
         passes
     }
 
-    fn of_outputs(&self) -> Vec<Pass> {
+    fn output_passes(&self) -> Vec<LookupPass> {
         let (s, k, bytes) = (self.s, self.s.kernel, pad8(self.s.c_in) / 8);
-        let copied = matches!(self.cut, Cut::Windows | Cut::Rows);
+        let copied = matches!(self.traversal_order, TraversalOrder::Windows | TraversalOrder::Rows);
         // Lines, columns and bytes of a pixel of the source.
         let (lines, columns, pixel) = if copied {
             ((s.out_height() - 1) * s.stride + k, (s.out_width() - 1) * s.stride + k, bytes)
         } else {
-            (s.height, s.width, if self.cut == Cut::Planes { BYTES } else { bytes })
+            (s.height, s.width, if self.traversal_order == TraversalOrder::Planes { MAX_BYTES } else { bytes })
         };
         let (step, line, image) = (s.stride * pixel, columns * pixel, lines * columns * pixel);
-        let (down, across) = match self.cut {
-            Cut::Windows => (k, k),
-            Cut::Rows => (1, k),
+        let (down, across) = match self.traversal_order {
+            TraversalOrder::Windows => (k, k),
+            TraversalOrder::Rows => (1, k),
             _ => (1, 1),
         };
         let mut passes = Vec::new();
@@ -215,19 +223,20 @@ impl<'s> Plan<'s> {
             if runs.is_empty() {
                 continue;
             }
-            let (run, parts) = (across * bytes, (across * bytes).div_ceil(BYTES));
+            let (run, parts) = (across * bytes, (across * bytes).div_ceil(MAX_BYTES));
             for part in 0..parts {
-                let (byte, end) = match self.cut {
+                let (byte, end) = match self.traversal_order {
                     // Planes are full but for the last.
-                    Cut::Planes => (BYTES * part, run.min(BYTES * (part + 1))),
+                    TraversalOrder::Planes => (MAX_BYTES * part, run.min(MAX_BYTES * (part + 1))),
                     _ => (run * part / parts, run * (part + 1) / parts),
                 };
-                let from = if self.cut == Cut::Planes { part * self.images * image } else { byte };
+                let from =
+                    if self.traversal_order == TraversalOrder::Planes { part * self.images * image } else { byte };
                 let runs = runs.iter().map(|run| Run { from: from + run.from, ..*run }).collect();
                 let first = (ky * k + kx) * bytes + byte;
                 let lookups = Lookups { columns: 1, lines: down, bytes: end - byte };
                 let tables = (first..first + down * (end - byte)).collect();
-                passes.push(Pass { lookups, tables, runs, step, line, image });
+                passes.push(LookupPass { lookups, tables, runs, step, line, image });
             }
         }
         // The last pass turns the sums into outputs. If none has all pixels, it looks nothing up.
@@ -237,7 +246,14 @@ impl<'s> Plan<'s> {
             None => {
                 let (lookups, width) = (Lookups { columns: 1, lines: 1, bytes: 0 }, s.out_width());
                 let run = |y| Run { from: 0, pixel: y * width, len: width };
-                Pass { lookups, tables: Vec::new(), runs: (0..s.out_height()).map(run).collect(), step, line, image }
+                LookupPass {
+                    lookups,
+                    tables: Vec::new(),
+                    runs: (0..s.out_height()).map(run).collect(),
+                    step,
+                    line,
+                    image,
+                }
             }
         };
         passes.push(last);
@@ -269,30 +285,30 @@ impl<'s> Plan<'s> {
         let image = s.height * s.width * bytes;
         let images = |step: &'a [u8]| &step[group.start * image..group.end * image];
         let steps = spikes.chunks_exact((spikes.len() / time_steps).max(1)).map(images);
-        if self.cut == Cut::Columns {
+        if self.traversal_order == TraversalOrder::Columns {
             return self.columns(steps.flat_map(|step| step.chunks_exact(image))).into();
         }
         let spikes: Cow<[u8]> =
             if time_steps == 1 { images(spikes).into() } else { steps.collect::<Vec<_>>().concat().into() };
-        match self.cut {
-            Cut::Windows | Cut::Rows => {
+        match self.traversal_order {
+            TraversalOrder::Windows | TraversalOrder::Rows => {
                 let images = spikes.len() / image;
                 let band = Problem::forward(s).band(0..images, 0..s.out_height());
                 let size = MapSize { height: s.height, width: s.width, channels: bytes };
-                let mut copy = vec![0; band.len(size) + BYTES];
+                let mut copy = vec![0; band.len(size) + MAX_BYTES];
                 band.fill_bytes(&spikes, size, &mut copy);
                 copy.into()
             }
-            Cut::Planes => {
-                let plane = self.images * image / bytes * BYTES;
-                let mut copy = vec![0; bytes.div_ceil(BYTES) * plane];
+            TraversalOrder::Planes => {
+                let plane = self.images * image / bytes * MAX_BYTES;
+                let mut copy = vec![0; bytes.div_ceil(MAX_BYTES) * plane];
                 for (part, plane) in copy.chunks_exact_mut(plane).enumerate() {
-                    split::<BYTES>(&spikes, bytes, BYTES * part..bytes.min(BYTES * (part + 1)), plane);
+                    split::<MAX_BYTES>(&spikes, bytes, MAX_BYTES * part..bytes.min(MAX_BYTES * (part + 1)), plane);
                 }
                 copy.into()
             }
-            _ if bytes.is_multiple_of(BYTES) => spikes,
-            _ => [&spikes, &[0; BYTES][..]].concat().into(),
+            _ if bytes.is_multiple_of(MAX_BYTES) => spikes,
+            _ => [&spikes, &[0; MAX_BYTES][..]].concat().into(),
         }
     }
 
@@ -300,7 +316,7 @@ impl<'s> Plan<'s> {
     fn columns<'a>(&self, images: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
         let pixels = (s.height + 2) * s.width;
-        let mut copy = vec![0; self.images * pixels * bytes + BYTES];
+        let mut copy = vec![0; self.images * pixels * bytes + MAX_BYTES];
         for part in &self.parts {
             let plane = &mut copy[self.images * pixels * part.start..][..self.images * pixels * part.len()];
             let line = s.width * part.len();

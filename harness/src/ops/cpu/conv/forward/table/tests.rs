@@ -1,12 +1,12 @@
-use crate::ops::cpu::conv::fixed_point;
+use crate::ops::cpu::conv::fixed_point::FixedPointWeight;
 use crate::ops::cpu::conv::forward::spike_list;
-use crate::ops::cpu::conv::select::{fires_at_once, path};
+use crate::ops::cpu::conv::select::{fires_from_tables, forward_algorithm};
 use crate::ops::cpu::conv::tiles::out_channels;
-use crate::ops::cpu::conv::{Packed, fire, forward_packed};
+use crate::ops::cpu::conv::{ConvWeightCache, fire, forward_cached};
 use crate::ops::cpu::lif::{self, Branch, Folded, LifShape, Reset, Shortcut};
 use crate::ops::cpu::parallel::Shared;
 use crate::ops::cpu::simd::{Level, level};
-use crate::ops::cpu::tests::reference::{self, any_path, limited_path, map, normals, spikes};
+use crate::ops::cpu::tests::reference::{self, any_level, limited_level, map, normals, spikes};
 use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
 
 /// The sums by tables and by lists: whole numbers, so they must be the same.
 fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
-    let whole = fixed_point::whole(s, &normals(1, s.weight_len()));
+    let fixed = FixedPointWeight::new(s, &normals(1, s.weight_len()));
     let (_, spikes) = spikes(2, s.images * s.height * s.width, s.c_in, density);
     let sums = |forward: &dyn Fn(Shared<f32>)| {
         let mut out = vec![f32::NAN; s.out_len()];
@@ -28,10 +28,10 @@ fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
     };
     [
         sums(&|target| {
-            let map = super::Map { target, channels: out_channels(s), scale: Some(&whole.scale) };
-            super::forward(s, &spikes, &super::pack(s, &whole.weight), map);
+            let map = super::WriteMap { target, channels: out_channels(s), scale: Some(&fixed.scale) };
+            super::forward(s, &spikes, &super::pack(s, &fixed.weight), map);
         }),
-        sums(&|out| spike_list::forward(s, &spikes, &spike_list::pack(s, &whole.weight), Some(&whole.scale), out)),
+        sums(&|out| spike_list::forward(s, &spikes, &spike_list::pack(s, &fixed.weight), Some(&fixed.scale), out)),
     ]
 }
 
@@ -78,16 +78,23 @@ impl Layer {
         Folded { scale: &self.coefficients[0], shift: &self.coefficients[1] }
     }
 
-    fn fires_at_once(&self, density: f64) -> bool {
-        fires_at_once(&self.s, path(&self.s, density), self.l.time_steps)
+    fn fires_from_tables(&self, density: f64) -> bool {
+        fires_from_tables(&self.s, forward_algorithm(&self.s, density), self.l.time_steps)
     }
 
     fn fire(&self, kind: usize) -> Vec<u8> {
-        fire(&self.s, &self.spikes, (&self.weight, &Packed::default()), &self.l, self.norm(), &self.shortcut(kind))
+        fire(
+            &self.s,
+            &self.spikes,
+            (&self.weight, &ConvWeightCache::default()),
+            &self.l,
+            self.norm(),
+            &self.shortcut(kind),
+        )
     }
 
-    fn by_a_map(&self, kind: usize) -> Vec<u8> {
-        let map = forward_packed(&self.s, Input::Spikes(&self.spikes), &self.weight, &Packed::default());
+    fn fire_through_a_map(&self, kind: usize) -> Vec<u8> {
+        let map = forward_cached(&self.s, Input::Spikes(&self.spikes), &self.weight, &ConvWeightCache::default());
         lif::forward(&self.l, &Branch { map: &map, norm: self.norm() }, &self.shortcut(kind))
     }
 }
@@ -96,14 +103,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn neurons_fire_as_they_do_by_a_map(
+    fn neurons_fire_as_they_do_through_a_map(
         s in shapes(),
         (time_steps, kind, hard) in (1..6usize, 0..4usize, any::<bool>()),
         density in prop_oneof![Just(1.0), 0.1..1.0],
     ) {
-        let _path = any_path();
+        let _level = any_level();
         let layer = Layer::new(s, time_steps, if hard { Reset::Hard } else { Reset::Soft }, density);
-        prop_assert_eq!(layer.fire(kind), layer.by_a_map(kind));
+        prop_assert_eq!(layer.fire(kind), layer.fire_through_a_map(kind));
     }
 
     #[test]
@@ -111,7 +118,7 @@ proptest! {
         s in shapes(),
         density in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0],
     ) {
-        let _path = any_path();
+        let _level = any_level();
         let [tables, lists] = both(&s, density);
         prop_assert_eq!(tables, lists);
     }
@@ -136,7 +143,7 @@ fn groups_of_images_and_narrower_instructions_change_nothing() {
     let small = [shape((1, 5), 136, 3), shape((1, 2), 24, 3), shape((2, 2), 72, 3), shape((2, 2), 24, 2049)];
     for s in [shape((32, 32), 8, 9)].into_iter().chain(parts).chain(large).chain(small) {
         for limit in [Level::Portable, Level::Avx2, Level::Avx512] {
-            let _path = limited_path(limit);
+            let _level = limited_level(limit);
             let [tables, lists] = both(&s, 0.2);
             assert_eq!(tables, lists, "{s:?}, {:?}", level());
         }
@@ -144,7 +151,7 @@ fn groups_of_images_and_narrower_instructions_change_nothing() {
 }
 
 #[test]
-fn neurons_fire_at_once_in_groups_that_are_not_equal_by_any_instructions() {
+fn neurons_fire_from_tables_in_unequal_groups_with_any_instructions() {
     let shape = |side, channels, images, stride| ConvShape {
         images,
         height: side,
@@ -160,24 +167,24 @@ fn neurons_fire_at_once_in_groups_that_are_not_equal_by_any_instructions() {
         [shape(32, 8, 3, 1), shape(48, 16, 2, 1), shape(16, 24, 9, 1), shape(16, 64, 35, 2), shape(8, 136, 35, 1)];
     for s in shapes {
         for limit in [Level::Portable, Level::Avx2, Level::Avx512] {
-            let _path = limited_path(limit);
+            let _level = limited_level(limit);
             for (kind, reset) in [(0, Reset::Hard), (1, Reset::Hard), (2, Reset::Soft), (3, Reset::Soft)] {
                 let layer = Layer::new(s, 4, reset, 0.3);
-                assert!(layer.fires_at_once(0.3), "{s:?}");
-                assert_eq!(layer.fire(kind), layer.by_a_map(kind), "{s:?}, {:?}, {kind}", level());
+                assert!(layer.fires_from_tables(0.3), "{s:?}");
+                assert_eq!(layer.fire(kind), layer.fire_through_a_map(kind), "{s:?}, {:?}, {kind}", level());
             }
         }
     }
 }
 
 #[test]
-fn a_map_comes_first_where_tables_are_slower_or_t_is_too_large() {
-    let _path = any_path();
+fn a_map_is_written_first_if_tables_are_slower_or_t_is_too_large() {
+    let _level = any_level();
     let s = ConvShape { images: 1, height: 32, width: 32, c_in: 64, c_out: 64, kernel: 3, stride: 1, padding: 1 };
-    assert!(Layer::new(s, 8, Reset::Hard, 0.2).fires_at_once(0.2));
-    assert!(!Layer::new(s, 9, Reset::Hard, 0.2).fires_at_once(0.2));
-    assert!(!Layer::new(s, 8, Reset::Hard, 0.001).fires_at_once(0.001));
+    assert!(Layer::new(s, 8, Reset::Hard, 0.2).fires_from_tables(0.2));
+    assert!(!Layer::new(s, 9, Reset::Hard, 0.2).fires_from_tables(0.2));
+    assert!(!Layer::new(s, 8, Reset::Hard, 0.001).fires_from_tables(0.001));
     // One pass leaves no sums.
     let s = ConvShape { c_in: 16, ..s };
-    assert!(Layer::new(s, 9, Reset::Hard, 0.2).fires_at_once(0.2));
+    assert!(Layer::new(s, 9, Reset::Hard, 0.2).fires_from_tables(0.2));
 }

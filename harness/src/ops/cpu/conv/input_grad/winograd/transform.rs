@@ -1,7 +1,7 @@
 //! The transforms: gradients and weights to the 36 points, products back to pixels.
 
-use super::{Job, POINTS, Tiles};
-use crate::ops::cpu::simd::{self, Kernel, Simd};
+use super::{Job, POINTS, TileGrid};
+use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::pad8;
 use std::ops::Range;
 
@@ -60,14 +60,14 @@ unsafe fn back<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
 
 /// Some tiles of the gradient to `[point][tile][c_out]`.
 pub(super) struct Transform<'a> {
-    pub grid: Tiles<'a>,
+    pub grid: TileGrid<'a>,
     pub tiles: Range<usize>,
     pub grad_out: &'a [f32],
     pub to: *mut f32,
     pub stride: usize,
 }
 
-impl Kernel for Transform<'_> {
+impl SimdKernel for Transform<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -143,7 +143,7 @@ pub(super) struct TransformWeights<'a> {
     pub width: usize,
 }
 
-impl Kernel for TransformWeights<'_> {
+impl SimdKernel for TransformWeights<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -177,7 +177,7 @@ pub(super) struct TransformBack<'a> {
     pub width: usize,
 }
 
-impl Kernel for TransformBack<'_> {
+impl SimdKernel for TransformBack<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

@@ -1,4 +1,4 @@
-// A played card: the functions of the CUDA driver, cuBLAS, cuRAND and cuDNN that the CUDA binary calls, on host memory, with our
+// A mock CUDA driver: the functions of the CUDA driver, cuBLAS, cuRAND and cuDNN that the CUDA binary calls, on host memory, with our
 // kernels compiled for the host and candle's few that the network needs; and NCCL's among processes that have one each. For
 // scripts/cuda_absent.sh: it runs the Rust side that only a card would, and proves nothing about a card's own arithmetic or speed.
 #include "kernels.cu"
@@ -110,7 +110,7 @@ int cuDeviceGetCount(int* count) {
   return *count = text ? atoi(text) : 1, 0;
 }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, 0; }
-int cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "a played card, no GPU"), 0; }
+int cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "a mock CUDA device, no GPU"), 0; }
 // 75: compute capability; 115: memory in the order of a stream.
 int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : attribute == 115 ? 1 : 0, 0; }
 int cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, 0; }
@@ -119,7 +119,7 @@ int cuCtxSetCurrent(void*) { return 0; }
 int cuCtxGetCurrent(void** context) { return *context = (void*)1, 0; }
 int cuCtxSynchronize() { return 0; }
 int cuGetErrorName(int, const char** text) { return *text = "CUDA_ERROR", 0; }
-int cuGetErrorString(int, const char** text) { return *text = "an error of the played card", 0; }
+int cuGetErrorString(int, const char** text) { return *text = "an error of the mock CUDA driver", 0; }
 int cuEventCreate(void** event, unsigned) { return *event = (void*)1, 0; }
 int cuEventDestroy_v2(void*) { return 0; }
 int cuEventRecord(void*, void*) { return 0; }
@@ -182,7 +182,7 @@ int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned 
     return kernels_launch(kernel->name, grid, arguments[0], kernel->size);
   }
   if (candle(name, x, arguments)) return 0;
-  fprintf(stderr, "the played card has no kernel %s\n", name.c_str());
+  fprintf(stderr, "the mock CUDA driver has no kernel %s\n", name.c_str());
   return 500;
 }
 
@@ -335,7 +335,7 @@ struct Id {
   char name[128];
 };
 int ncclGetUniqueId(Id* id) {
-  snprintf(id->name, sizeof id->name, "/tmp/played-nccl-XXXXXX");
+  snprintf(id->name, sizeof id->name, "/tmp/mock-nccl-XXXXXX");
   int file = mkstemp(id->name);
   return file < 0 || ftruncate(file, sizeof(Together)) || close(file) ? 2 : 0;
 }
@@ -357,5 +357,5 @@ int ncclAllGather(const void* from, void* to, size_t count, int type, Communicat
   c->meet();
   return 0;
 }
-const char* ncclGetErrorString(int) { return "an error of the played NCCL"; }
+const char* ncclGetErrorString(int) { return "an error of the mock NCCL"; }
 }
