@@ -1,18 +1,20 @@
-//! Sums over spikes in whole numbers, so that no order of additions, number of threads or width of vectors changes a bit.
+//! Fixed-point weights for sums over spikes. No order of additions, number of threads or vector
+//! width changes a bit of such a sum.
 //!
-//! A channel's weights are rounded to multiples of a power of two, the smallest for which the sum of all their absolute
-//! values stays within an i32. That rounds a weight at 2⁻³⁰ of that sum: no coarser than f32 rounds the sums themselves.
-//! The i32s are kept in the bits of f32 lanes.
+//! The weights of a channel are rounded to multiples of a power of two, the smallest for which
+//! the sum of all their absolute values fits an i32. This rounds a weight at 2⁻³⁰ of that sum,
+//! which is no coarser than f32 rounds the sums themselves. The i32s are stored in the bits of
+//! f32 lanes.
 
 use crate::ops::cpu::parallel::{Shared, tiles};
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
-/// A weight in whole numbers.
+/// A weight whose values are integers times a power of two per output channel.
 pub(super) struct FixedPointWeight {
-    /// OIHW.
+    /// OIHW, i32s in the bits of f32s.
     pub weight: Vec<f32>,
-    /// What a unit of each output channel stands for, 0 in the padding: `[pad8(c_out)]`.
+    /// The value of one unit of each output channel, 0 in the padding: `[pad8(c_out)]`.
     pub scale: Vec<f32>,
 }
 
@@ -28,7 +30,7 @@ impl FixedPointWeight {
             let (to, scale) = unsafe { (rows.slice(o * inputs, inputs), scales.slice(o, 1)) };
             let sum = absolute_sum(from);
             if sum.is_finite() {
-                // Below 2^-97 the inverse would leave the f32s.
+                // Below 2^-97 the inverse would be too large for f32.
                 let exponent = ((sum.to_bits() >> 23) as i32 - 127).max(-97);
                 scale[0] = power_of_two(exponent - 29);
                 simd::run(Round { from, factor: power_of_two(29 - exponent), to }, 16);
@@ -55,7 +57,7 @@ fn absolute_sum(values: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|x| x.abs()).sum::<f32>()
 }
 
-/// `factor · from`, rounded to i32s.
+/// Writes `factor · from`, rounded to i32s.
 struct Round<'a> {
     from: &'a [f32],
     factor: f32,
@@ -80,15 +82,14 @@ impl SimdKernel for Round<'_> {
     }
 }
 
-/// Turns whole numbers into `scale` times them, in place.
+/// Multiplies fixed-point sums by their `scale`, in place.
 pub(super) struct ScaleInPlace<'a> {
-    /// The first pixel's first channel of the block.
+    /// The first channel of the block at the first pixel.
     pub target: *mut f32,
-    /// Pixels.
     pub pixels: usize,
-    /// Floats from one pixel to the next.
+    /// Floats between two pixels.
     pub stride: usize,
-    /// A factor for each channel of the block.
+    /// A factor per channel of the block.
     pub scale: &'a [f32],
 }
 

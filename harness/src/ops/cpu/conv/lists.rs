@@ -1,18 +1,20 @@
-//! Spike bits to lists of positions, without branches: a table gives the set bits of a byte.
+//! Converts spike bits to lists of positions without branches: a table gives the set bits of a
+//! byte.
 
 use crate::ops::cpu::byte::SET_BITS;
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 
-/// The spikes of some rows of pixels, for one block of channels, in pixel order.
+/// The spikes of some rows of pixels, for one block of channels, in the order of the pixels.
 pub(super) struct RowLists {
-    /// (column · channels of the block + channel) of each spike.
+    /// `column · channels of the block + channel` of each spike.
     pub entries: Vec<u16>,
-    /// Where each pixel's entries start; one more than pixels.
+    /// The start of each pixel's entries, and the end of the last pixel's.
     pub starts: Vec<u32>,
 }
 
 impl RowLists {
-    /// Of `spikes`: rows of `width` pixels of `stride` bytes each, of which the block is bytes `first..first + count`.
+    /// Lists `spikes`, which are rows of `width` pixels of `stride` bytes. The block is the
+    /// bytes `first..first + count` of each pixel.
     pub(super) fn build(spikes: &[u8], width: usize, stride: usize, first: usize, count: usize) -> Self {
         simd::run(Rows { spikes, width, stride, first, count }, 8)
     }
@@ -34,7 +36,7 @@ impl SimdKernel for Rows<'_> {
         let (mut entries, mut starts) = (Vec::new(), Vec::with_capacity(spikes.len() / stride + 1));
         starts.push(0);
         for row in spikes.chunks(width * stride) {
-            // Room for all spikes of the row, and eight behind them.
+            // Room for all spikes of the row and eight entries behind them.
             entries.reserve(8 * width * count + 8);
             let (room, mut n) = (entries.spare_capacity_mut().as_mut_ptr().cast::<u16>(), 0);
             for (x, pixel) in row.chunks_exact(stride).enumerate() {
@@ -47,7 +49,7 @@ impl SimdKernel for Rows<'_> {
                 }
                 starts.push((entries.len() + n) as u32);
             }
-            // SAFETY: the first `n` are written and within what is reserved.
+            // SAFETY: the first `n` entries are written and lie within the reserved memory.
             unsafe { entries.set_len(entries.len() + n) };
         }
         RowLists { entries, starts }
@@ -56,14 +58,15 @@ impl SimdKernel for Rows<'_> {
 
 /// The spikes of some pixels, channel by channel.
 pub(super) struct ChannelLists {
-    /// The place of each spike.
+    /// The place of each spike's pixel.
     pub entries: Vec<u16>,
-    /// Where each channel's entries start; one more than channels.
+    /// The start of each channel's entries, and the end of the last channel's.
     pub starts: Vec<u32>,
 }
 
 impl ChannelLists {
-    /// Of `spikes`: a pixel is `bytes` bytes from each of `sources` on, and stands in the lists as its place.
+    /// Lists `spikes`. Pixel `i` is the `bytes` bytes from `sources[i]` on, and its spikes
+    /// appear in the lists as `places[i]`.
     pub(super) fn build(spikes: &[u8], bytes: usize, sources: &[usize], mut places: Vec<u16>) -> Self {
         assert_eq!(sources.len(), places.len(), "a place for each pixel");
         let end = sources.iter().max().map_or(0, |last| last + bytes);
@@ -85,7 +88,8 @@ impl SimdKernel for Channels<'_> {
     type Output = ChannelLists;
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> ChannelLists {
-        // Eight channels at a time, eight pixels at a time, whatever row they lie in: small maps have short rows.
+        // Eight channels and eight pixels at a time. The pixels may lie in several rows,
+        // because the rows of small maps are short.
         let capacity = self.places.len() + 8;
         let mut listed = vec![0u16; 8 * capacity];
         let (mut entries, mut starts) = (Vec::with_capacity(self.sources.len() * self.bytes * 2), vec![0]);
@@ -94,13 +98,14 @@ impl SimdKernel for Channels<'_> {
             for (sources, places) in self.sources.chunks(8).zip(self.places.as_chunks::<8>().0) {
                 let mut bits = 0;
                 for (k, source) in sources.iter().enumerate() {
-                    // In a register: eight bytes stored and loaded as one number would have to wait for each other.
-                    // SAFETY: `build` has seen that all pixels lie in the spikes.
+                    // The word is built in a register. Eight byte stores followed by one wide
+                    // load would stall on store forwarding.
                     bits |= u64::from(unsafe { *self.spikes.get_unchecked(source + m) }) << (8 * k);
                 }
                 for (c, byte) in transpose8(bits).to_le_bytes().into_iter().enumerate() {
                     let start = c * capacity + lengths[c];
-                    // SAFETY: a channel lists no more than all pixels, and has room for eight behind them.
+                    // SAFETY: a channel lists at most all pixels, and its list has room for
+                    // eight entries behind them.
                     unsafe { S::compact(byte, places.as_ptr(), listed.as_mut_ptr().add(start)) };
                     lengths[c] += byte.count_ones() as usize;
                 }
@@ -129,7 +134,7 @@ pub(super) fn transpose8(mut x: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Every byte once, in an order without a pattern.
+    /// Every byte value, in an order without a pattern.
     fn spikes(count: usize) -> Vec<u8> {
         (0..count).map(|i| (i * 167 + 13) as u8).collect()
     }
@@ -154,7 +159,8 @@ mod tests {
 
     #[test]
     fn channels_list_their_pixels_places() {
-        // 37 pixels: four whole groups of eight and a rest; places that are no row.
+        // 37 pixels are four full groups of eight and a remainder; the places are not those of
+        // a row.
         let (spikes, bytes) = (spikes(2 * 37), 2);
         let sources: Vec<usize> = (0..37).map(|p| p * 2).collect();
         let places: Vec<u16> = (0..37).map(|p| 1000 - 7 * p).collect();

@@ -1,10 +1,11 @@
-//! Weights from OIHW to the order in which a kernel reads them.
+//! Copies weights from OIHW to the layout that a kernel reads.
 
 use crate::ops::cpu::parallel::{Aligned, Shared, tiles};
 use crate::ops::{ConvShape, pad8};
 use std::ops::Range;
 
-/// An OIHW weight read as `[tap][src][dst]`: forward sums over the inputs, the input's gradient over the outputs.
+/// An OIHW weight read as `[tap][src][dst]`. The forward pass sums over input channels, the
+/// input's gradient over output channels.
 #[derive(Clone, Copy)]
 pub(super) struct Weights<'a> {
     data: &'a [f32],
@@ -13,19 +14,20 @@ pub(super) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// From input channels to output channels.
+    /// Reads from input channels to output channels.
     pub(super) fn forward(s: &ConvShape, data: &'a [f32]) -> Self {
         let kk = s.kernel * s.kernel;
         Self { data, src_stride: kk, dst_stride: s.c_in * kk }
     }
 
-    /// From output channels to input channels.
+    /// Reads from output channels to input channels.
     pub(super) fn transposed(s: &ConvShape, data: &'a [f32]) -> Self {
         let kk = s.kernel * s.kernel;
         Self { data, src_stride: s.c_in * kk, dst_stride: kk }
     }
 
-    /// Writes `[tap][src][width]` for the given taps, sources and destinations, zeros beyond `dst`.
+    /// Writes `[tap][src][width]` for the given taps, sources and destinations, with zeros
+    /// beyond `dst`.
     pub(super) fn pack(&self, taps: &[usize], src: Range<usize>, dst: Range<usize>, width: usize, out: &mut [f32]) {
         let (n, count) = (src.len(), dst.len());
         if taps.is_empty() {
@@ -35,7 +37,7 @@ impl<'a> Weights<'a> {
             out[..taps.len() * n * width].fill(0.0);
         }
         if self.dst_stride < self.src_stride {
-            // Destinations lie side by side: whole rows at a time.
+            // Destinations are adjacent in memory, so whole rows are copied.
             for (i, c) in src.enumerate() {
                 for (t, &tap) in taps.iter().enumerate() {
                     let row = &mut out[(t * n + i) * width..][..count];
@@ -47,8 +49,8 @@ impl<'a> Weights<'a> {
             }
             return;
         }
-        // A transposition: 16 destinations by some 144 (source, tap) pairs pass through a block of memory that the
-        // first-level cache holds, whatever the strides.
+        // A transposition: 16 destinations by about 144 (source, tap) pairs pass through a
+        // block that fits the first-level cache, whatever the strides.
         let mut block = vec![[0.0f32; 16]; TRANSPOSED_PAIRS.max(taps.len())];
         let sources = (TRANSPOSED_PAIRS / taps.len()).max(1);
         for first in (0..n).step_by(sources) {
@@ -74,8 +76,9 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// The OIHW `weight` of a forward as `[out block][in block][kernel row][kernel column][in channel][width]`, zeros in the
-/// padding. Blocks are (first channel, count); they cover all padded channels, each once.
+/// The OIHW `weight` of a forward pass as `[out block][in block][kernel row][kernel column][in
+/// channel][width]`, zeros in the padding. A block is (first channel, count). Together the
+/// blocks cover each padded channel once.
 pub(super) fn rows(
     s: &ConvShape,
     weight: &[f32],
@@ -103,14 +106,15 @@ pub(super) fn rows(
             }
         })
     };
-    // SAFETY: the blocks are all of it, and each writes all of its range.
+    // SAFETY: the blocks cover the whole weight, and each pair writes all of its range.
     unsafe { Aligned::from_uninit(taps.len() * pad8(s.c_in) * pad8(s.c_out), fill) }
 }
 
-/// (source, tap) pairs of a transposition block: 9 KB.
+/// The number of (source, tap) pairs of a transposed block, which is 9 KB.
 const TRANSPOSED_PAIRS: usize = 144;
 
-/// Sums the partial weight gradients, each `[block][tap][c_in][width]`, in order, into the OIHW `out`.
+/// Adds up the partial weight gradients, each `[block][tap][c_in][width]`, in order, into the
+/// OIHW `out`.
 pub(super) fn unpack(s: &ConvShape, partials: &[&[f32]], blocks: &[(usize, usize)], out: &mut [f32]) {
     let (kk, c_in) = (s.kernel * s.kernel, s.c_in);
     let rows = kk * c_in;

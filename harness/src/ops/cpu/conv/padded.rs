@@ -1,20 +1,19 @@
-//! A band of the input with zeros around it, so that inner loops need no borders.
+//! A copy of a band of the input with zeros around it, so that inner loops need no border
+//! checks.
 
 use crate::ops::Input;
 use crate::ops::cpu::byte::FLOATS;
 use std::ops::Range;
 
-/// Which part of a map lies in the buffer, and where.
+/// The part of a map that a buffer holds, and its position in the map.
 pub(super) struct Band {
-    /// Images of the map.
     pub images: Range<usize>,
-    /// Source row of the first padded row; may lie outside.
+    /// The map's row of the first padded row; it may lie outside the map.
     pub row: isize,
-    /// Padded rows an image.
+    /// Padded rows per image.
     pub rows: usize,
-    /// Source column of the first padded column.
+    /// The map's column of the first padded column; it may lie outside the map.
     pub column: isize,
-    /// Padded columns.
     pub columns: usize,
 }
 
@@ -27,12 +26,12 @@ pub(super) struct MapSize {
 }
 
 impl Band {
-    /// Floats of the buffer.
+    /// Floats that the buffer needs.
     pub(super) fn len(&self, size: MapSize) -> usize {
         self.images.len() * self.rows * self.columns * size.channels
     }
 
-    /// Copies the band of `x` to `buffer` as f32, zeros where it leaves the map.
+    /// Copies the band of `x` to `buffer` as f32, with zeros outside the map.
     pub(super) fn fill(&self, x: Input, size: MapSize, buffer: &mut [f32]) {
         let c = size.channels;
         self.lines(size, c, buffer, |from, middle| match x {
@@ -41,7 +40,8 @@ impl Band {
         });
     }
 
-    /// The same for `width` (8, 16, 32 or all) channels of a map from `start` on.
+    /// Like [`Band::fill`], for the `width` channels (8, 16, 32 or all) of a map from `start`
+    /// on.
     pub(super) fn fill_block(&self, map: &[f32], size: MapSize, start: usize, width: usize, buffer: &mut [f32]) {
         self.lines(size, width, buffer, |from, middle| match width {
             _ if width == size.channels => middle.copy_from_slice(&map[from..from + middle.len()]),
@@ -51,14 +51,16 @@ impl Band {
         });
     }
 
-    /// The same for bit-packed spikes as they are; `size.channels` is in bytes.
+    /// Like [`Band::fill`], for bit-packed spikes without expanding them. `size.channels` is in
+    /// bytes.
     pub(super) fn fill_bytes(&self, spikes: &[u8], size: MapSize, buffer: &mut [u8]) {
         self.lines(size, size.channels, buffer, |from, middle| {
             middle.copy_from_slice(&spikes[from..from + middle.len()]);
         });
     }
 
-    /// Zeros the border and calls `copy` with the map's offset and the inner part of each line of `c` channels a pixel.
+    /// Zeros the border. For each line inside the map it calls `copy` with the offset in the
+    /// map and the inner part of the line; a pixel has `c` channels.
     fn lines<T: Copy + Default>(&self, size: MapSize, c: usize, buffer: &mut [T], copy: impl Fn(usize, &mut [T])) {
         let first = (-self.column).clamp(0, self.columns as isize) as usize;
         let start = self.column.max(0) as usize;
@@ -78,7 +80,7 @@ impl Band {
     }
 }
 
-/// The first `WIDTH` channels of each pixel.
+/// Copies the first `WIDTH` channels of each pixel.
 fn copy_block<const WIDTH: usize>(from: &[f32], channels: usize, to: &mut [f32]) {
     for (to, from) in to.as_chunks_mut::<WIDTH>().0.iter_mut().zip(from.chunks(channels)) {
         if let Some(from) = from.first_chunk() {
@@ -87,7 +89,7 @@ fn copy_block<const WIDTH: usize>(from: &[f32], channels: usize, to: &mut [f32])
     }
 }
 
-/// Bits to 0.0 and 1.0.
+/// Expands bits to 0.0 and 1.0.
 pub(super) fn expand(spikes: &[u8], out: &mut [f32]) {
     for (byte, lanes) in spikes.iter().zip(out.as_chunks_mut::<8>().0) {
         *lanes = *FLOATS.of(*byte);

@@ -1,5 +1,7 @@
-//! The forward of spikes that differ in updating_is_faster places from those of an earlier pass with the same weight: the earlier sums,
-//! plus the weight rows of new spikes, minus those of vanished ones. Sums are whole numbers, so the bits are the same.
+//! The forward pass over spikes that differ in few places from those of an earlier pass with
+//! the same weight: the earlier sums, plus the weight rows of new spikes, minus those of
+//! vanished spikes. The sums are fixed-point, so the result is bit-identical to a new
+//! summation.
 
 use crate::ops::cpu::conv::fixed_point::ScaleInPlace;
 use crate::ops::cpu::conv::pack::Weights;
@@ -9,28 +11,28 @@ use crate::ops::cpu::parallel::{Aligned, Shared, tiles};
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
-/// What a pass leaves for those after it.
+/// The spikes and sums of an earlier pass.
 pub(in crate::ops::cpu::conv) struct PreviousPass {
-    /// Its spikes.
     pub spikes: Vec<u8>,
-    /// Its sums, unscaled.
+    /// Fixed-point sums, not yet scaled.
     pub sums: Vec<f32>,
 }
 
 impl PreviousPass {
-    /// Spikes that appeared or went.
+    /// The number of spikes that appeared or vanished.
     pub(in crate::ops::cpu::conv) fn changes(&self, spikes: &[u8]) -> u64 {
         let ((a, rest_a), (b, rest_b)) = (self.spikes.as_chunks::<8>(), spikes.as_chunks::<8>());
-        let whole: u64 = a
+        let words: u64 = a
             .iter()
             .zip(b)
             .map(|(a, b)| u64::from((u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).count_ones()))
             .sum();
-        whole + rest_a.iter().zip(rest_b).map(|(a, b)| u64::from((a ^ b).count_ones())).sum::<u64>()
+        words + rest_a.iter().zip(rest_b).map(|(a, b)| u64::from((a ^ b).count_ones())).sum::<u64>()
     }
 }
 
-/// Cycles an output pixel for so many changes of each, in the units of [`crate::ops::cpu::conv::select`].
+/// Cycles per output pixel for `changes` changed spikes per output pixel, in the units of
+/// [`crate::ops::cpu::conv::select`].
 pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, changes: f64) -> f64 {
     let taps = (s.kernel * s.kernel) as f64
         * share_inside(s, s.height, s.out_height())
@@ -38,10 +40,10 @@ pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, changes: f6
     3.0 * vectors + changes * taps * (3.0 + 1.2 * vectors)
 }
 
-/// `from`, written to `to`.
+/// Copies `from` to `to` and returns the copy.
 ///
 /// # Safety
-/// `to` has room for it, and nothing else touches that while the result lives.
+/// `to` has room for the copy, and nothing else accesses that memory while the result lives.
 unsafe fn copied<'a>(from: &[f32], to: *mut f32) -> &'a mut [f32] {
     // SAFETY: the caller's.
     unsafe {
@@ -50,7 +52,7 @@ unsafe fn copied<'a>(from: &[f32], to: *mut f32) -> &'a mut [f32] {
     }
 }
 
-/// A convolution's output from its sums.
+/// Writes the output map of a convolution, given its fixed-point `sums`.
 pub(in crate::ops::cpu::conv) fn scale_sums(s: &ConvShape, sums: &[f32], scale: &[f32], target: Shared<f32>) {
     let (pixels, stride) = (s.out_height() * s.out_width(), out_channels(s));
     tiles(s.images, s.out_len() * 2, |image| {
@@ -61,7 +63,7 @@ pub(in crate::ops::cpu::conv) fn scale_sums(s: &ConvShape, sums: &[f32], scale: 
     });
 }
 
-/// The OIHW `weight`, in whole numbers, as `[tap][in channel][pad8(c_out)]`.
+/// The fixed-point OIHW `weight` as `[tap][in channel][pad8(c_out)]`.
 pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     let taps: Vec<usize> = (0..s.kernel * s.kernel).collect();
     let mut packed = Aligned::zeros(taps.len() * s.c_in * out_channels(s));
@@ -69,11 +71,11 @@ pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned 
     packed
 }
 
-/// The convolution, from `before` and a weight from [`pack`].
+/// The convolution of `spikes`, given the previous pass and a weight from [`pack`].
 pub(in crate::ops::cpu::conv) fn forward(
     s: &ConvShape,
     spikes: &[u8],
-    before: &PreviousPass,
+    previous: &PreviousPass,
     packed: &[f32],
     scale: &[f32],
     target: Shared<f32>,
@@ -82,8 +84,8 @@ pub(in crate::ops::cpu::conv) fn forward(
     let (out_pixels, width) = (s.out_height() * s.out_width(), out_channels(s));
     let readers = (readers(s, s.height, s.out_height()), readers(s, s.width, s.out_width()));
     tiles(s.images, s.out_len() * 4, |image| {
-        let (new, old) = (&spikes[image * bytes..][..bytes], &before.spikes[image * bytes..][..bytes]);
-        let sums = &before.sums[image * out_pixels * width..][..out_pixels * width];
+        let (new, old) = (&spikes[image * bytes..][..bytes], &previous.spikes[image * bytes..][..bytes]);
+        let sums = &previous.sums[image * out_pixels * width..][..out_pixels * width];
         // SAFETY: each image is its own part of the target, which is as long as the sums.
         let target = unsafe { copied(sums, target.at(image * out_pixels * width)) };
         simd::run(Update { s, new, old, packed, readers: &readers, target }, width);
@@ -91,16 +93,16 @@ pub(in crate::ops::cpu::conv) fn forward(
     });
 }
 
-/// For each input along an axis, the (tap, output)s that read it.
+/// For each input position along an axis, the (tap, output position) pairs that read it.
 type Readers = Vec<Vec<(usize, usize)>>;
 
-/// One image's sums brought up to date.
+/// Updates the sums of one image.
 struct Update<'a> {
     s: &'a ConvShape,
     new: &'a [u8],
     old: &'a [u8],
     packed: &'a [f32],
-    /// By row, by column.
+    /// Readers by row, and by column.
     readers: &'a (Readers, Readers),
     target: &'a mut [f32],
 }
@@ -123,7 +125,8 @@ impl SimdKernel for Update<'_> {
                     for &(ky, oy) in rows {
                         for &(kx, ox) in &self.readers.1[x] {
                             let row = (ky * s.kernel + kx) * s.c_in + channel;
-                            // SAFETY: the caller has made S fit the CPU.
+                            // SAFETY: the caller guarantees that the CPU has the instructions
+                            // of S.
                             unsafe { self.add_row::<S>(row, oy * s.out_width() + ox, new >> bit & 1 == 1) };
                         }
                     }
@@ -133,7 +136,7 @@ impl SimdKernel for Update<'_> {
     }
 }
 
-/// The bits of up to eight bytes.
+/// Up to eight bytes as a word, the first byte in its lowest bits.
 #[inline(always)]
 fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
@@ -142,7 +145,7 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 impl Update<'_> {
-    /// Adds a weight row to an output pixel, or takes it away.
+    /// Adds a weight row to the sums of an output pixel if the spike appeared, or subtracts it.
     #[inline(always)]
     unsafe fn add_row<S: Simd>(&mut self, row: usize, out: usize, appeared: bool) {
         let width = out_channels(self.s);
@@ -159,7 +162,7 @@ impl Update<'_> {
     }
 }
 
-/// For each input position along one axis, the taps that read it and the output positions that do.
+/// The (tap, output position) pairs of each input position along one axis.
 fn readers(s: &ConvShape, size: usize, out_size: usize) -> Readers {
     let covers = |position: usize| {
         // Output o covers o·stride + tap, for taps 0..kernel, in padded coordinates.
@@ -181,7 +184,8 @@ mod tests {
     #[test]
     fn few_changes_update_the_sums_of_the_pass_before() {
         let _level = any_level();
-        // Words of one pixel, of several, shorter ones at a line's end, and pixels that lie in two of them.
+        // The shapes give words of one pixel and of several, shorter words at the end of a
+        // line, and pixels that lie in two words.
         for (height, width, c_in, kernel, stride) in
             [(8, 8, 64, 3, 1), (32, 32, 8, 3, 1), (9, 13, 16, 3, 2), (8, 11, 20, 1, 1)]
         {

@@ -1,4 +1,5 @@
-//! The forward of spikes: weight rows of the spikes in a window are added up, in whole numbers ([`crate::ops::cpu::conv::fixed_point`]).
+//! The forward pass over spikes by lists: the fixed-point weight rows of the spikes in a window
+//! are added up ([`crate::ops::cpu::conv::fixed_point`]).
 
 use crate::ops::cpu::conv::fixed_point::ScaleInPlace;
 use crate::ops::cpu::conv::lists::RowLists;
@@ -10,7 +11,8 @@ use crate::ops::{ConvShape, pad8};
 
 /// Output pixels that share one pass over a slice of the weights.
 const GROUP_PIXELS: usize = 512;
-/// Groups at least, for threads to share, where there are as many images.
+/// The minimum number of groups, so that threads can share the work, if there are as many
+/// images.
 const MIN_GROUPS: usize = 4;
 /// Bytes of the weights of three taps that stay in the first-level cache.
 const SLICE_BYTES: usize = 48 << 10;
@@ -21,14 +23,15 @@ type Blocks = Vec<(usize, usize)>;
 fn channel_blocks(s: &ConvShape) -> (Blocks, Blocks) {
     let wide = simd::level() == Level::Avx512;
     let out_blocks = blocks(out_channels(s), if wide { 128 } else { 64 });
-    // CPUs with AVX-512 have 48 KB, others 32.
+    // CPUs with AVX-512 have a first-level cache of 48 KB, others of 32 KB.
     let slice = if wide { SLICE_BYTES } else { SLICE_BYTES / 2 };
     let in_block = if 3 * 64 * out_blocks[0].1 * 4 <= slice { 64 } else { 32 };
     let in_blocks = (0..pad8(s.c_in)).step_by(in_block).map(|c| (c, in_block.min(pad8(s.c_in) - c))).collect();
     (out_blocks, in_blocks)
 }
 
-/// The sums of bit-packed spikes over a weight from [`pack`], each divided by its channel's `scale` where that is given.
+/// The sums of bit-packed spikes over a weight from [`pack`], times their channel's `scale` if
+/// one is given.
 pub(in crate::ops::cpu::conv) fn forward(
     s: &ConvShape,
     spikes: &[u8],
@@ -48,7 +51,7 @@ pub(in crate::ops::cpu::conv) fn forward(
         in_blocks.iter().map(block).collect::<Vec<_>>()
     });
     tiles(groups * out_blocks.len(), s.macs() / 4, |tile| {
-        // Neighbouring tiles share weights, not lists: the weights are larger.
+        // Neighbouring tiles share weights rather than lists, because the weights are larger.
         let (block, g) = (tile / groups, tile % groups);
         let (start, width) = out_blocks[block];
         let count = images.min(s.images - g * images);
@@ -67,13 +70,13 @@ pub(in crate::ops::cpu::conv) fn forward(
     });
 }
 
-/// The OIHW `weight`, in whole numbers, as [`forward`] reads it.
+/// The fixed-point OIHW `weight` in the layout that [`forward`] reads.
 pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     let (out_blocks, in_blocks) = channel_blocks(s);
     pack::rows(s, weight, &out_blocks, &in_blocks)
 }
 
-/// One block of input channels added to one block of output channels, for a group of images.
+/// Adds one block of input channels to one block of output channels, for a group of images.
 struct Gather<'a> {
     s: &'a ConvShape,
     lists: &'a RowLists,
@@ -84,7 +87,7 @@ struct Gather<'a> {
     /// Channels of the output block.
     width: usize,
     target: *mut f32,
-    /// Whether this is the first block: start from zero.
+    /// Whether this is the first block, whose sums start from zero.
     fresh: bool,
 }
 
@@ -192,7 +195,7 @@ impl Gather<'_> {
 unsafe fn clear<S: Simd, const N: usize>(target: *mut f32, width: usize, out_channels: usize) {
     for ox in 0..width {
         for n in 0..N {
-            // SAFETY: the caller's.
+            // SAFETY: passed on to the caller.
             unsafe { S::store(target.add(ox * out_channels + n * S::LANES), S::zero()) };
         }
     }

@@ -1,8 +1,10 @@
-//! The forward of spikes by tables: the sums of all 256 subsets of eight weight rows, so that eight channels cost one
-//! addition and no branch, whatever they hold. It beats lists except where a layer fires little.
+//! The forward pass over spikes by tables of the sums of all 256 subsets of eight weight rows.
+//! Eight channels cost one addition and no branch, whatever they hold. This is faster than
+//! spike lists unless few neurons of a layer fire.
 //!
-//! A 3×3 convolution of stride 1 walks along the lines of its input: a byte's place in the tables is found once and serves
-//! the three outputs that the byte reaches. Others look up each output's bytes for itself.
+//! A 3×3 convolution of stride 1 walks along the lines of its input: the row of a byte in the
+//! tables is computed once for the three outputs that the byte reaches. In other convolutions
+//! each output looks up its own bytes.
 
 mod epilogue;
 mod plan;
@@ -27,8 +29,8 @@ fn widest(s: &ConvShape) -> usize {
     plan::widest(s, lanes)
 }
 
-/// The sums of bit-packed spikes over a weight from [`pack()`] to `epilogue`, for all images of one of its time steps and then
-/// of the next.
+/// Passes the sums of bit-packed spikes over a weight from [`pack()`] to `epilogue`. The images
+/// are those of the epilogue's first time step, then those of the next.
 pub(super) fn forward<K: Epilogue + Send + Sync>(s: &ConvShape, spikes: &[u8], packed: &[f32], epilogue: K) {
     let widest = widest(s);
     let blocks = blocks(out_channels(s), widest);
@@ -44,7 +46,7 @@ pub(super) fn forward<K: Epilogue + Send + Sync>(s: &ConvShape, spikes: &[u8], p
         let (g, (channel, width)) = (tile / blocks.len(), blocks[tile % blocks.len()]);
         let group = group(g);
         let images = steps * group.len();
-        // Zeros, and if there is more than one pass the sums between them.
+        // One row of zeros, plus the sums between passes if there is more than one.
         let sums = width * (1 + if plan.passes.len() > 1 { images * pixels } else { 0 });
         let tables = tables * table_floats(8, width);
         scratch(tables + sums + s.out_width() * width, |memory| {
@@ -82,7 +84,8 @@ pub(super) fn forward<K: Epilogue + Send + Sync>(s: &ConvShape, spikes: &[u8], p
     });
 }
 
-/// The OIHW `weight`, in whole numbers, as `[out block][kernel row][kernel column][in channel][width]`.
+/// The fixed-point OIHW `weight` as `[out block][kernel row][kernel column][in
+/// channel][width]`.
 pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     pack::rows(s, weight, &blocks(out_channels(s), widest(s)), &[(0, pad8(s.c_in))])
 }
@@ -91,20 +94,21 @@ pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned 
 struct GroupPass<'a> {
     source: &'a [u8],
     pass: &'a LookupPass,
-    /// All time steps'.
+    /// Images of the group, counted over all time steps.
     images: usize,
-    /// Of an image.
+    /// Output pixels per image.
     pixels: usize,
     weight: &'a [f32],
     tables: *mut f32,
-    /// KeepSums of the passes before: the first pixel's, and floats to the next one's.
+    /// The sums of the passes before: the address of the first pixel's, and the floats between
+    /// two pixels.
     so_far: (*const f32, usize),
-    /// Of a line.
+    /// The membranes of a line of neurons.
     membranes: *mut f32,
     width: usize,
 }
 
-/// The same to a epilogue.
+/// A [`GroupPass`] whose sums go to an epilogue.
 struct GroupPassKernel<'a, K> {
     group_pass: GroupPass<'a>,
     epilogue: K,
@@ -185,11 +189,12 @@ impl<K: Epilogue> GroupPassKernel<'_, K> {
             pass.runs
                 .iter()
                 .all(|run| (BYTES == 0 || end(run) <= group_pass.source.len()) && (COLUMNS == 1 || run.len > 1)),
-            "the source holds eight bytes from each pixel's first on, and a line of columns two pixels: {:?}",
+            "the source holds eight bytes from each pixel's first byte on, and a line of columns at least two pixels: {:?}",
             pass.lookups
         );
-        // SAFETY: there is room for the tables and for the membranes of a line, the source is as long as asserted, each of its
-        // bytes is the number of a row, there are sums so far for each pixel, and the tile owns its channels of the epilogue's pixels.
+        // SAFETY: there is room for the tables and for the membranes of a line. The source is
+        // as long as asserted, and each of its bytes is the number of a row. There are sums so
+        // far for each pixel, and the tile owns its channels of the epilogue's pixels.
         unsafe {
             group_pass.build::<S, N>();
             let tile = epilogue.tile::<S, N>(channel);
@@ -233,7 +238,7 @@ impl GroupPass<'_> {
         let eight = 8 * self.width;
         for (table, &rows) in self.pass.tables.iter().enumerate() {
             let rows = &self.weight[rows * eight..][..eight];
-            // SAFETY: the caller's: there is room for the tables.
+            // SAFETY: the caller has made room for the tables.
             unsafe {
                 let table = self.tables.add(table * table_floats(8, self.width));
                 subsets::<S, N, 8>(rows.as_ptr(), table, |a, b| S::add_ints(a, b));
@@ -242,25 +247,26 @@ impl GroupPass<'_> {
     }
 }
 
-/// Neighbouring pixels of an image, from one of them on.
+/// Neighbouring output pixels of an image, from the next one to compute on.
 #[derive(Clone, Copy)]
 struct OutputLine<T> {
     tables: *const u8,
-    /// Its first byte, and bytes to the next pixel's and to the next line's.
+    /// The first byte of the next pixel, the bytes to the following pixel and those to the next
+    /// line.
     from: *const u8,
     step: usize,
     line: usize,
-    /// Its sums so far, and floats to the next pixel's.
+    /// The next pixel's sums so far, and the floats to the following pixel's.
     before: *const f32,
     before_step: usize,
     membrane: *mut f32,
     tile: T,
-    /// Where the epilogue has it.
+    /// The position of the next pixel in the epilogue's order.
     at: usize,
 }
 
 impl<T> OutputLine<T> {
-    /// Outputs each of which looks up its own spikes.
+    /// Computes `len` outputs, each of which looks up its own spikes.
     #[inline(always)]
     unsafe fn outputs<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(mut self, len: usize)
     where
@@ -277,7 +283,8 @@ impl<T> OutputLine<T> {
                     let word = word::<8>(self.from.add(line * self.line));
                     for k in 0..BYTES {
                         let row = self.row::<S, N, 8>(word, k);
-                        // A single load from it needs no sum.
+                        // With one vector there is a single load, so no address is computed
+                        // twice.
                         let row = if N > 1 { simd::pin_row(row) } else { row };
                         add::<S, N>(&mut sums, row, line * BYTES + k);
                     }
@@ -289,13 +296,14 @@ impl<T> OutputLine<T> {
         }
     }
 
-    /// All outputs of a line, from each input for the three that it reaches.
+    /// Computes all outputs of a line; each input is looked up once for the three outputs that
+    /// it reaches.
     #[inline(always)]
     unsafe fn columns<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(mut self, len: usize)
     where
         T: EpilogueTile<S, N>,
     {
-        // SAFETY: as in `all`; columns have two inputs at least.
+        // SAFETY: as in `all`; there are at least two inputs per line.
         unsafe {
             let none = [S::zero(); N];
             let sums = [none, self.next_before::<S, N, LINES>(), self.next_before::<S, N, LINES>()];
@@ -311,7 +319,8 @@ impl<T> OutputLine<T> {
         }
     }
 
-    /// Adds what the next input is worth to the sums of the outputs before, at and behind it.
+    /// Adds the contributions of the next input to the sums of the outputs to its left, at its
+    /// place and to its right.
     #[inline(always)]
     unsafe fn column<S: Simd, const N: usize, const LINES: usize, const BYTES: usize>(
         &mut self,
@@ -336,7 +345,7 @@ impl<T> OutputLine<T> {
     /// The row of the word's byte `k` in the first table.
     #[inline(always)]
     unsafe fn row<S: Simd, const N: usize, const BYTES: usize>(&self, word: u64, k: usize) -> *const u8 {
-        // Times a row's bytes.
+        // The byte is multiplied by the bytes of a row.
         let shift = (4 * N * S::LANES).trailing_zeros();
         let bytes = if BYTES == 1 {
             word << shift
@@ -347,7 +356,7 @@ impl<T> OutputLine<T> {
         unsafe { self.tables.add(bytes as usize) }
     }
 
-    /// The next pixel's sums so far. Whole windows have none.
+    /// The sums so far of the next pixel. If one pass covers whole windows, there are none yet.
     #[inline(always)]
     unsafe fn next_before<S: Simd, const N: usize, const LINES: usize>(&mut self) -> [S::V; N] {
         if LINES == 3 {
@@ -359,7 +368,7 @@ impl<T> OutputLine<T> {
         sums
     }
 
-    /// Hands on the sums of the next pixel.
+    /// Passes the sums of the next pixel to the epilogue.
     #[inline(always)]
     unsafe fn emit<S: Simd, const N: usize>(&mut self, sums: [S::V; N])
     where
@@ -381,10 +390,10 @@ impl<T> OutputLine<T> {
     }
 }
 
-/// `BYTES` bytes, then zeros or more bytes.
+/// The `BYTES` bytes from `from` on in the low bits; the rest is zeros or the bytes behind.
 #[inline(always)]
 unsafe fn word<const BYTES: usize>(from: *const u8) -> u64 {
-    // SAFETY: the caller's: eight bytes are readable.
+    // SAFETY: the caller guarantees that eight bytes are readable.
     unsafe {
         match BYTES {
             1 => u64::from(*from),
@@ -397,7 +406,7 @@ unsafe fn word<const BYTES: usize>(from: *const u8) -> u64 {
 
 #[inline(always)]
 unsafe fn load<S: Simd, const N: usize>(from: *const f32) -> [S::V; N] {
-    // SAFETY: the caller's: `N` vectors are readable.
+    // SAFETY: the caller guarantees that `N` vectors are readable.
     unsafe {
         let mut values = [S::zero(); N];
         for n in 0..N {
@@ -407,10 +416,10 @@ unsafe fn load<S: Simd, const N: usize>(from: *const f32) -> [S::V; N] {
     }
 }
 
-/// Adds the row of `table` that is where `row` is in the first one.
+/// Adds the row of table number `table` that corresponds to `row`, a row of the first table.
 #[inline(always)]
 unsafe fn add<S: Simd, const N: usize>(sums: &mut [S::V; N], row: *const u8, table: usize) {
-    // SAFETY: the caller's: there are this table and this row.
+    // SAFETY: the caller guarantees that this table and this row exist.
     unsafe {
         let row: [S::V; N] = load::<S, N>(row.cast::<f32>().add(table * table_floats(8, N * S::LANES)));
         for n in 0..N {

@@ -1,45 +1,49 @@
-//! What becomes of the tables' sums: sums for the next pass, a map, or at once the spikes of the neurons behind it.
+//! Epilogues of the table algorithm: a pass either keeps its sums for the next pass, writes an
+//! output map, or fires the spikes of the neurons behind it without a map.
 
 use super::load;
 use crate::ops::cpu::lif::{Folded, LifShape, Neuron, Residual, affine};
 use crate::ops::cpu::parallel::Shared;
 use crate::ops::cpu::simd::{self, Simd};
 
-/// Pixels of the map that are asked for ahead of their turn.
+/// The distance in pixels by which stores to the map are prefetched.
 const PREFETCH_PIXELS: usize = 32;
 
-/// Takes the sums, in whole numbers.
+/// Receives the fixed-point sums of all pixels.
 pub(in crate::ops::cpu::conv) trait Epilogue: Copy {
     type Tile<S: Simd, const N: usize>: EpilogueTile<S, N>;
-    /// Steps of which each takes its part of the images; one where images have nothing to do with each other.
+    /// The number of time steps among which the images are divided; 1 if images are
+    /// independent.
     #[inline(always)]
     fn time_steps(&self) -> usize {
         1
     }
-    /// Where pixel `pixel` of step `t` is among all.
+    /// The position of pixel `pixel` of step `t` among all pixels.
     #[inline(always)]
     fn position(&self, _t: usize, pixel: usize) -> usize {
         pixel
     }
-    /// For `N` vectors of channels from `channel` on.
+    /// The tile for `N` vectors of channels from `channel` on, with their coefficients in
+    /// registers.
     ///
     /// # Safety
-    /// As [`Simd`]; there are these channels.
+    /// As [`Simd`]; these channels exist.
     unsafe fn tile<S: Simd, const N: usize>(&self, channel: usize) -> Self::Tile<S, N>;
 }
 
-/// A [`Epilogue`] for some channels, with their coefficients in registers.
+/// An [`Epilogue`] restricted to some channels, with their coefficients in registers.
 pub(in crate::ops::cpu::conv) trait EpilogueTile<S: Simd, const N: usize>: Copy {
-    /// Whether one step leaves something for the next.
+    /// Whether a time step leaves state for the next one.
     const STATE: bool = false;
-    /// Takes the sums of the pixel at this position. `state`: what its last step returned, zeros at t = 0.
+    /// Processes the sums of the pixel at this position. `state` is the result of the previous
+    /// time step at this pixel, zeros at t = 0.
     ///
     /// # Safety
-    /// As [`Simd`]; there is this pixel, and no other tile has its channels.
+    /// As [`Simd`]; the pixel exists, and no other tile has its channels.
     unsafe fn apply(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N];
 }
 
-/// The values of `N` vectors of channels.
+/// Loads the coefficients of `N` vectors of channels.
 ///
 /// # Safety
 /// As [`Simd`].
@@ -49,7 +53,7 @@ unsafe fn coefficients<S: Simd, const N: usize>(from: &[f32], channel: usize) ->
     unsafe { load::<S, N>(from[channel..][..N * S::LANES].as_ptr()) }
 }
 
-/// The sums of the group's pixels.
+/// Keeps the sums of the group's pixels for the next pass.
 #[derive(Clone, Copy)]
 pub(super) struct KeepSums(pub *mut f32);
 
@@ -73,11 +77,12 @@ impl<S: Simd, const N: usize> EpilogueTile<S, N> for KeepSums {
     }
 }
 
-/// The map of a convolution's outputs, each `scale` times its sum, or the sums where there is none.
+/// Writes the output map of a convolution: each output is `scale` times its sum, or the sum
+/// itself if there is no scale.
 #[derive(Clone, Copy)]
 pub(in crate::ops::cpu::conv) struct WriteMap<'a> {
     pub(in crate::ops::cpu::conv) target: Shared<f32>,
-    /// Floats of a pixel.
+    /// Floats per pixel of the map.
     pub(in crate::ops::cpu::conv) channels: usize,
     pub(in crate::ops::cpu::conv) scale: Option<&'a [f32]>,
 }
@@ -104,7 +109,7 @@ impl<S: Simd, const N: usize> EpilogueTile<S, N> for WriteMapTile<S, N> {
     #[inline(always)]
     unsafe fn apply(self, state: [S::V; N], position: usize, mut sums: [S::V; N]) -> [S::V; N] {
         let to = self.target.wrapping_add(position * self.channels);
-        // The map is seldom in a cache.
+        // The map is rarely in a cache.
         simd::prefetch(to.wrapping_add(PREFETCH_PIXELS * self.channels), N * S::LANES);
         for n in 0..N {
             // SAFETY: the caller's.
@@ -119,14 +124,13 @@ impl<S: Simd, const N: usize> EpilogueTile<S, N> for WriteMapTile<S, N> {
     }
 }
 
-/// The spikes of the neurons whose main branch the convolution is.
+/// Fires the spikes of the neurons whose main branch is the convolution.
 #[derive(Clone, Copy)]
 pub(in crate::ops::cpu::conv) struct Fire<'a, X> {
     pub(in crate::ops::cpu::conv) l: LifShape,
-    /// What an output is of its sum.
+    /// The factor from a sum to an output.
     pub(in crate::ops::cpu::conv) scale: &'a [f32],
     pub(in crate::ops::cpu::conv) norm: Folded<'a>,
-    /// The shortcut.
     pub(in crate::ops::cpu::conv) residual: X,
     pub(in crate::ops::cpu::conv) spikes: Shared<u8>,
 }
@@ -134,10 +138,10 @@ pub(in crate::ops::cpu::conv) struct Fire<'a, X> {
 #[derive(Clone, Copy)]
 pub(in crate::ops::cpu::conv) struct FireTile<S: Simd, const N: usize, X> {
     neuron: Neuron<S>,
-    /// Of a pixel's spikes.
+    /// Bytes of spikes per pixel.
     bytes: usize,
     channel: usize,
-    /// Of the sums, and of the norm.
+    /// The factors of the fixed-point sums, and the scale of the norm.
     scales: [[S::V; N]; 2],
     shift: [S::V; N],
     residual: X,
@@ -176,7 +180,8 @@ impl<S: Simd, const N: usize, X: Residual> EpilogueTile<S, N> for FireTile<S, N,
         let first = position * self.bytes + self.channel / 8;
         for n in 0..N {
             let (byte, channel) = (first + n * S::LANES / 8, self.channel + n * S::LANES);
-            // SAFETY: the caller's; the shortcut has the neurons' shape, so that its floats have numbers.
+            // SAFETY: passed on to the caller; the shortcut has the neurons' shape, so an index
+            // of its floats fits `usize`.
             unsafe {
                 let output = S::mul(S::from_ints(sums[n]), self.scales[0][n]);
                 let main = affine::<S>(output, self.scales[1][n], self.shift[n]);

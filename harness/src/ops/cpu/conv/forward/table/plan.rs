@@ -1,4 +1,5 @@
-//! How the tables' forward passes over a layer.
+//! The plan of the table algorithm: which bytes of spikes are looked up in which pass over a
+//! layer.
 
 use crate::ops::cpu::conv::direct::Problem;
 use crate::ops::cpu::conv::padded::MapSize;
@@ -7,28 +8,30 @@ use crate::ops::{ConvShape, pad8};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Output pixels that share tables: enough to make little of the cost of these, few enough for sums between passes (256 KB of
-/// eight channels, 512 KB of sixteen) to stay in a second-level cache of 1 MB.
+/// The maximum number of output pixels per group, which share their tables. Larger groups
+/// amortise building the tables; smaller ones keep the partial sums (256 KB for eight channels,
+/// 512 KB for sixteen) in a second-level cache of 1 MB.
 const GROUP_PIXELS: usize = 8192;
-/// The same when the border between sums of whole numbers and of floats was drawn. It is part of the recipe.
+/// The value of [`GROUP_PIXELS`] when the border between fixed-point and float sums was set. It
+/// is part of the recipe.
 const BORDER_PIXELS: usize = 4096;
-/// Bytes of spikes that a pass looks up on a line at most. More tables would leave the first-level cache, even of the rows
-/// in use, which are those of few spikes.
+/// The maximum number of bytes of spikes that a pass looks up per line. More tables would not
+/// fit the first-level cache, although only the rows of few spikes are in frequent use.
 const MAX_BYTES: usize = 8;
 
-/// What a pass reads, and from what.
+/// The order in which passes read the spikes, and the copy of the spikes they read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TraversalOrder {
-    /// Columns of the map, each for the three outputs that it reaches, from a copy of the spikes with lines of zeros around
-    /// the map.
+    /// Reads the map column by column. Each input is looked up once for the three outputs that
+    /// it reaches. The copy has a line of zeros above and below each image.
     Columns,
-    /// Whole windows of 3×3 bytes, from a copy with zeros around the map.
+    /// Reads windows of 3×3 bytes. The copy has zeros around each image.
     Windows,
-    /// Rows of windows, from the same.
+    /// Reads the rows of windows, from the same copy as `Windows`.
     Rows,
-    /// Taps, from the spikes as they are.
+    /// Reads tap by tap, from the spikes without a copy.
     Taps,
-    /// 64 channels of taps, from a copy that keeps such channels together.
+    /// Reads 64 channels of a tap at a time. The copy keeps each group of 64 channels together.
     Planes,
 }
 
@@ -40,7 +43,7 @@ fn traversal_order(s: &ConvShape) -> TraversalOrder {
     }
 }
 
-/// The traversal_order that reads each output's spikes for itself.
+/// The order in which each output reads its own spikes.
 fn order_by_outputs(s: &ConvShape) -> TraversalOrder {
     match (s.kernel, pad8(s.c_in) / 8) {
         (3, 1) => TraversalOrder::Windows,
@@ -50,18 +53,19 @@ fn order_by_outputs(s: &ConvShape) -> TraversalOrder {
     }
 }
 
-/// Whether the three lines of a window are one pass of columns.
+/// Whether one pass of columns covers the three lines of a window.
 fn has_one_pass(s: &ConvShape) -> bool {
     s.c_in <= 16
 }
 
-/// Widest block of output channels for vectors of so many lanes. A table's row is half a cache line, or one.
+/// The maximum width of a block of output channels for vectors of `lanes` lanes. A row of a
+/// table then fills half a cache line or a whole one.
 pub(super) fn widest(s: &ConvShape, lanes: usize) -> usize {
     if traversal_order(s) == TraversalOrder::Columns { lanes } else { 16 }
 }
 
-/// Whether a group, which must have an image at all time steps where its neurons fire, leaves its sums in the second-level
-/// cache.
+/// Whether the sums of a group stay in the second-level cache until its neurons fire. Such a
+/// group holds each of its images at all time steps.
 pub(in crate::ops::cpu::conv) fn sums_stay_in_cache(s: &ConvShape, time_steps: usize) -> bool {
     let one_pass = match traversal_order(s) {
         TraversalOrder::Columns => has_one_pass(s),
@@ -71,7 +75,7 @@ pub(in crate::ops::cpu::conv) fn sums_stay_in_cache(s: &ConvShape, time_steps: u
     one_pass || time_steps * s.out_height() * s.out_width() <= GROUP_PIXELS
 }
 
-/// Images of a group, each at all time steps, and groups.
+/// The images per group, each at all time steps, and the number of groups.
 pub(super) fn groups(s: &ConvShape, time_steps: usize) -> (usize, usize) {
     groups_of(GROUP_PIXELS, s, time_steps)
 }
@@ -82,8 +86,9 @@ fn groups_of(pixels: usize, s: &ConvShape, time_steps: usize) -> (usize, usize) 
     (images.div_ceil(groups), groups)
 }
 
-/// Cycles an output pixel for `vectors` of `lanes` output channels, each output's spikes read for itself. Fitted like the
-/// constants of [`crate::ops::cpu::conv::select`].
+/// Cycles per output pixel for `vectors` vectors of `lanes` output channels if each output
+/// reads its own spikes. The constants are fitted like those of
+/// [`crate::ops::cpu::conv::select`].
 pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, lanes: usize) -> f64 {
     let (k, bytes) = (s.kernel, pad8(s.c_in) / 8);
     let (passes, share) = match order_by_outputs(s) {
@@ -100,49 +105,49 @@ pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, lanes: usiz
     vectors * (share * (look_up * lookups + pass * passes as f64) + 1.5 * rows / pixels)
 }
 
-/// What columns take of these cycles.
+/// The factor on [`cycles`] if columns are read instead.
 pub(in crate::ops::cpu::conv) fn column_factor(s: &ConvShape) -> f64 {
     if traversal_order(s) == TraversalOrder::Columns { 0.85 } else { 1.0 }
 }
 
-/// What a pass looks up for each pixel.
+/// The lookups of a pass per pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lookups {
-    /// Outputs that a byte reaches: each has a table for it.
+    /// The number of outputs that a byte reaches. Each of them has its own table for the byte.
     pub columns: usize,
     pub lines: usize,
-    /// On a line.
+    /// Bytes per line.
     pub bytes: usize,
 }
 
-/// One pass: some bytes of spikes, and the output pixels for which they are in the map.
+/// One pass: some bytes of the window, and the output pixels for which they lie inside the map.
 pub(super) struct LookupPass {
     pub lookups: Lookups,
-    /// The eight weight rows of each table: which eight of the window's, in the order of the packed weight.
+    /// For each table, the index of its eight weight rows, in the order of the packed weight.
     pub tables: Vec<usize>,
-    /// Of one image.
+    /// The runs of one image.
     pub runs: Vec<Run>,
-    /// Bytes of the source from one pixel of a run to the next.
+    /// Bytes of the source between two pixels of a run.
     pub step: usize,
-    /// Bytes of the source from one line to the next.
+    /// Bytes of the source between two lines.
     pub line: usize,
-    /// Bytes of the source from one image to the next.
+    /// Bytes of the source between two images.
     pub image: usize,
 }
 
 impl LookupPass {
-    /// Whether it has all pixels of an image.
+    /// Whether the pass covers all `pixels` of an image.
     pub(super) fn is_full(&self, pixels: usize) -> bool {
         self.runs.iter().map(|run| run.len).sum::<usize>() == pixels
     }
 }
 
-/// Neighbouring output pixels of a line.
+/// Neighbouring output pixels on a line.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
-    /// The first byte of the first one in the source, within the image.
+    /// The offset in the source, within the image, of the first pixel's first byte.
     pub from: usize,
-    /// The first one.
+    /// The first output pixel, within the image.
     pub pixel: usize,
     pub len: usize,
 }
@@ -151,12 +156,12 @@ pub(super) struct Run {
 pub(super) struct TablePlan<'s> {
     s: &'s ConvShape,
     traversal_order: TraversalOrder,
-    /// Parts of a pixel's bytes, each kept together in the source of columns: few passes, and 24 tables of half lines or 12
-    /// of whole ones in each.
+    /// Parts of a pixel's bytes; the source of columns keeps each part together. There are few
+    /// parts, and each has at most 24 tables of half cache lines or 12 of whole ones.
     parts: Vec<Range<usize>>,
-    /// Images of a group, all time steps'; the last one may have fewer.
+    /// Images per group, counted over all time steps. The last group may have fewer.
     images: usize,
-    /// The last one has all pixels.
+    /// The last pass covers all pixels.
     pub passes: Vec<LookupPass>,
 }
 
@@ -185,14 +190,15 @@ impl<'s> TablePlan<'s> {
             let lookups = Lookups { columns: 3, lines, bytes: size };
             LookupPass { lookups, tables: tables.collect(), runs: rows.map(run).collect(), step: size, line, image }
         };
-        let (last, others) = self.parts.split_last().expect("a part at least");
+        let (last, others) = self.parts.split_last().expect("there is at least one part");
         if lines == 3 {
             return vec![pass(0, last, 0..s.height)];
         }
         let above = self.parts.iter().map(|part| pass(0, part, 1..s.height));
         let middle = |part| pass(1, part, 0..s.height);
         let below = self.parts.iter().map(|part| pass(2, part, 0..s.height - 1));
-        // The first and the last pass have all pixels: those of the middle lines, and if that is but one, zeros below the map.
+        // The first and the last pass cover all pixels. They are passes over the middle lines;
+        // if there is only one of those, the last pass also reads the zeros below the map.
         let mut passes: Vec<LookupPass> = if others.is_empty() {
             [middle(last)].into_iter().chain(above).chain([pass(2, last, 0..s.height)]).collect()
         } else {
@@ -205,7 +211,7 @@ impl<'s> TablePlan<'s> {
     fn output_passes(&self) -> Vec<LookupPass> {
         let (s, k, bytes) = (self.s, self.s.kernel, pad8(self.s.c_in) / 8);
         let copied = matches!(self.traversal_order, TraversalOrder::Windows | TraversalOrder::Rows);
-        // Lines, columns and bytes of a pixel of the source.
+        // Lines and columns of the source, and its bytes per pixel.
         let (lines, columns, pixel) = if copied {
             ((s.out_height() - 1) * s.stride + k, (s.out_width() - 1) * s.stride + k, bytes)
         } else {
@@ -226,7 +232,7 @@ impl<'s> TablePlan<'s> {
             let (run, parts) = (across * bytes, (across * bytes).div_ceil(MAX_BYTES));
             for part in 0..parts {
                 let (byte, end) = match self.traversal_order {
-                    // Planes are full but for the last.
+                    // All planes are full except the last.
                     TraversalOrder::Planes => (MAX_BYTES * part, run.min(MAX_BYTES * (part + 1))),
                     _ => (run * part / parts, run * (part + 1) / parts),
                 };
@@ -239,7 +245,8 @@ impl<'s> TablePlan<'s> {
                 passes.push(LookupPass { lookups, tables, runs, step, line, image });
             }
         }
-        // The last pass turns the sums into outputs. If none has all pixels, it looks nothing up.
+        // The last pass turns the sums into outputs. If no pass covers all pixels, a pass
+        // without lookups is added.
         let all = s.out_height() * s.out_width();
         let last = match passes.iter().rposition(|pass| pass.is_full(all)) {
             Some(last) => passes.remove(last),
@@ -260,8 +267,9 @@ impl<'s> TablePlan<'s> {
         passes
     }
 
-    /// For a window's `rows` from column `kx` on: the pixels of an image for which they are in the map. `(line, bytes)`: of a
-    /// line and of a pixel of the source.
+    /// For `rows` of the window from its column `kx` on: the pixels of an image for which they
+    /// lie inside the map. `line` and `bytes` are the bytes of the source per line and per
+    /// pixel.
     fn runs(&self, copied: bool, (line, bytes): (usize, usize), rows: Range<usize>, kx: usize) -> Vec<Run> {
         let s = self.s;
         let padding = if copied { 0 } else { s.padding };
@@ -278,8 +286,8 @@ impl<'s> TablePlan<'s> {
         runs
     }
 
-    /// The spikes of a group's images, all of one time step and then of the next, as the passes read them: eight bytes from
-    /// each pixel's first one on.
+    /// The spikes of a group's images, time step by time step, in the layout that the passes
+    /// read. Eight bytes are readable from the first byte of every pixel on.
     pub(super) fn source<'a>(&self, spikes: &'a [u8], time_steps: usize, group: Range<usize>) -> Cow<'a, [u8]> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
         let image = s.height * s.width * bytes;
@@ -312,7 +320,8 @@ impl<'s> TablePlan<'s> {
         }
     }
 
-    /// A plane for each part of a pixel's bytes, with a line of zeros above and one below each image.
+    /// A plane for each part of a pixel's bytes, with a line of zeros above and below each
+    /// image.
     fn columns<'a>(&self, images: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
         let (s, bytes) = (self.s, pad8(self.s.c_in) / 8);
         let pixels = (s.height + 2) * s.width;
@@ -338,7 +347,7 @@ impl<'s> TablePlan<'s> {
     }
 }
 
-/// The `part` of each pixel of `bytes`, in `TO` bytes.
+/// Copies the `part` of each pixel of `bytes` bytes to pixels of `TO` bytes.
 fn split<const TO: usize>(pixels: &[u8], bytes: usize, part: Range<usize>, to: &mut [u8]) {
     for (to, from) in to.as_chunks_mut::<TO>().0.iter_mut().zip(pixels.chunks_exact(bytes)) {
         match from[part.clone()].first_chunk() {

@@ -10,14 +10,15 @@ use crate::ops::cpu::tests::reference::{self, any_level, limited_level, map, nor
 use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
 
-/// Every way to cut the window: one byte of channels and more, 64 channels, more, with a rest of them; and by columns.
+/// Shapes for every traversal order: one byte of channels and more, 64 channels, and more than
+/// 64 with a remainder; and shapes that are read by columns.
 fn shapes() -> impl Strategy<Value = ConvShape> {
     let channels = prop_oneof![1..9usize, 9..64usize, Just(64usize), 65..200usize];
     let geometry = prop_oneof![2 => Just((3, 1, 1)), 3 => (1..8usize, 1..4usize, 0..4usize)];
     reference::shapes((1..4usize, 1..12usize, 1..12usize), (channels, 1..40usize), geometry)
 }
 
-/// The sums by tables and by lists: whole numbers, so they must be the same.
+/// The sums by tables and by spike lists. They are fixed-point, so they must be equal.
 fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
     let fixed = FixedPointWeight::new(s, &normals(1, s.weight_len()));
     let (_, spikes) = spikes(2, s.images * s.height * s.width, s.c_in, density);
@@ -35,7 +36,7 @@ fn both(s: &ConvShape, density: f64) -> [Vec<u32>; 2] {
     ]
 }
 
-/// A layer of neurons behind a convolution, and what meets them.
+/// A layer of neurons behind a convolution, and their inputs.
 struct Layer {
     s: ConvShape,
     l: LifShape,
@@ -47,7 +48,7 @@ struct Layer {
 }
 
 impl Layer {
-    /// `s.images` images at each of the time steps.
+    /// `s.images` is the number of images per time step.
     fn new(mut s: ConvShape, time_steps: usize, reset: Reset, density: f64) -> Self {
         let (positions, channels) = (s.images * s.out_height() * s.out_width(), out_channels(&s));
         s.images *= time_steps;
@@ -136,9 +137,10 @@ fn groups_of_images_and_narrower_instructions_change_nothing() {
         stride: 1,
         padding: 1,
     };
-    // More pixels than a group has, in groups that are not equal; parts of two to eight bytes.
+    // These have more pixels than one group, in groups of unequal size, with parts of two to
+    // eight bytes.
     let parts = [24, 32, 40, 48, 56, 64, 72, 136].map(|c_in| shape((16, 16), c_in, 35));
-    // Groups of one image; lines without neighbours.
+    // These have groups of one image; `small` has lines without neighbours.
     let large = [shape((91, 91), 16, 2), shape((91, 91), 24, 1)];
     let small = [shape((1, 5), 136, 3), shape((1, 2), 24, 3), shape((2, 2), 72, 3), shape((2, 2), 24, 2049)];
     for s in [shape((32, 32), 8, 9)].into_iter().chain(parts).chain(large).chain(small) {
@@ -162,7 +164,7 @@ fn neurons_fire_from_tables_in_unequal_groups_with_any_instructions() {
         stride,
         padding: 1,
     };
-    // The second has too many pixels for sums between passes, and one pass.
+    // The second has too many pixels for sums between passes, but a single pass.
     let shapes =
         [shape(32, 8, 3, 1), shape(48, 16, 2, 1), shape(16, 24, 9, 1), shape(16, 64, 35, 2), shape(8, 136, 35, 1)];
     for s in shapes {
@@ -184,7 +186,7 @@ fn a_map_is_written_first_if_tables_are_slower_or_t_is_too_large() {
     assert!(Layer::new(s, 8, Reset::Hard, 0.2).fires_from_tables(0.2));
     assert!(!Layer::new(s, 9, Reset::Hard, 0.2).fires_from_tables(0.2));
     assert!(!Layer::new(s, 8, Reset::Hard, 0.001).fires_from_tables(0.001));
-    // One pass leaves no sums.
+    // A single pass leaves no sums in memory.
     let s = ConvShape { c_in: 16, ..s };
     assert!(Layer::new(s, 9, Reset::Hard, 0.2).fires_from_tables(0.2));
 }
