@@ -1,6 +1,6 @@
-//! What a byte of spikes stands for, in tables.
+//! Lookup tables indexed by a byte of spikes.
 
-/// For each byte the places of its set bits, in order; then zeros.
+/// For each byte, the positions of its set bits in order, then zeros.
 pub(super) static SET_BITS: [[u16; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
@@ -18,11 +18,11 @@ pub(super) static SET_BITS: [[u16; 8]; 256] = {
     table
 };
 
-/// No row of it crosses a cache line.
+/// Aligned so that no row crosses a cache line.
 #[repr(align(32))]
 pub(super) struct Floats([[f32; 8]; 256]);
 
-/// For each byte its bits as floats.
+/// For each byte, its bits as floats.
 pub(super) static FLOATS: Floats = {
     let mut table = [[0.0; 8]; 256];
     let mut byte = 0;
@@ -44,7 +44,7 @@ impl Floats {
     }
 }
 
-/// [`SET_BITS`] as those of the two bytes of each u16, for a shuffle.
+/// [`SET_BITS`] as byte offsets of both bytes of each u16, for a byte shuffle.
 pub(super) static SET_BITS_SHUFFLE: [[u8; 16]; 256] = {
     let mut table = [[0; 16]; 256];
     let mut byte = 0;

@@ -1,15 +1,15 @@
-//! The product of small matrices.
+//! The product of two matrices.
 
 use gemm::{Parallelism, gemm};
 
-/// A matrix in memory.
+/// A view of a matrix in memory.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    /// From the first element on.
+    /// The values from the first element on.
     pub values: &'a [f32],
-    /// Rows and columns.
+    /// The number of rows and of columns.
     pub dims: (usize, usize),
-    /// Floats from a row, and from a column, to the next.
+    /// Floats between two rows, and between two columns.
     pub strides: (usize, usize),
 }
 
@@ -22,10 +22,11 @@ impl Matrix<'_> {
     }
 }
 
-/// `a · b`, row after row; large ones on the pool, to the same bits.
+/// `a · b` in row-major order. Large products run on the pool, bit-identically.
 ///
 /// # Panics
-/// If a has not as many columns as b has rows, an element of one lies outside its slice, or memory cannot hold the product.
+/// If `a` does not have as many columns as `b` has rows, if an element lies outside its slice,
+/// or if the product does not fit in memory.
 pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
     a.check();
     b.check();
@@ -37,7 +38,8 @@ pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
         threads => Parallelism::Rayon(threads),
     };
     let stride = |stride: usize| stride.cast_signed();
-    // SAFETY: `check` has seen that all elements of `a` and `b` lie in their slices; `out` has m rows of n.
+    // SAFETY: `check` has verified that all elements of `a` and `b` lie in their slices; `out`
+    // has m rows of n.
     unsafe {
         gemm(
             m,

@@ -1,12 +1,13 @@
-//! CPU kernels on slices: no tensors, no autograd. Every result is the same on any number of threads: work is cut into
-//! tiles by shape alone and sums are taken in a fixed order.
+//! CPU kernels on slices, without tensors or autograd. Results do not depend on the number of
+//! threads: work is divided into tiles by shape alone, and sums are taken in a fixed order.
 //!
-//! Convolutions may differ in the last bits between instruction sets, which [`numerics`] names. The elementwise kernels
-//! (norm, LIF, pooling, SGD) never fuse a multiply-add and keep one channel a lane: the same bits on every machine.
+//! Convolutions may differ in the last bits between instruction sets; [`numerics`] names the
+//! set in use. The elementwise kernels (norm, LIF, pooling, SGD) never fuse a multiply-add and
+//! keep one channel per lane, so they are bit-identical on every machine.
 
-// Kernels index raw memory; each block says why it stays inside.
+// Kernels index raw memory; each unsafe block argues why it stays in bounds.
 #![allow(unsafe_code)]
-// Registers are arrays indexed by unrolled loops, several at a time.
+// Arrays of registers are indexed by unrolled loops, several arrays per loop.
 #![allow(clippy::needless_range_loop)]
 
 mod byte;

@@ -1,12 +1,14 @@
-//! Batch normalisation's statistics and backward pass; its forward is folded into the LIF kernel as a scale and a shift.
+//! The statistics and the backward pass of batch norm. The forward pass is folded into the LIF
+//! kernel as a scale and a shift.
 
 use super::parallel::{Shared, map_tiles, tiles, vec_from_uninit};
 use super::simd::{self, Simd, SimdKernel};
 
-/// Floats of a chunk: sums are taken chunk by chunk, so that they do not depend on the threads.
+/// Floats per chunk. Sums are taken chunk by chunk, so that they do not depend on the number of
+/// threads.
 const CHUNK: usize = 1 << 15;
 
-/// Mean and biased variance of each padded channel over all rows of a map.
+/// The mean and biased variance of each padded channel over all rows of a map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// The mean.
@@ -15,13 +17,14 @@ pub struct Statistics {
     pub variance: Vec<f64>,
 }
 
-/// Rows of a chunk, and how many chunks `rows` rows of `channels` make.
+/// The rows per chunk, and the number of chunks of `rows` rows of `channels` floats.
 pub(super) fn chunks(rows: usize, channels: usize) -> (usize, usize) {
     let each = (CHUNK / channels).max(1);
     (each, rows.div_ceil(each))
 }
 
-/// Mean and biased variance of each of `channels` (padded) over the rows of `map`, summed in f64.
+/// The mean and biased variance of each of `channels` (padded) channels over the rows of `map`,
+/// summed in f64.
 pub fn statistics(map: &[f32], channels: usize) -> Statistics {
     let rows = map.len() / channels;
     let (each, n) = chunks(rows, channels);
@@ -41,7 +44,7 @@ pub fn statistics(map: &[f32], channels: usize) -> Statistics {
     Statistics { mean: shifted, variance }
 }
 
-/// Sums and sums of squares of some rows, f64: `[2, channels]`.
+/// The f64 sums and sums of squares of some rows: `[2, channels]`.
 struct Moments<'a> {
     rows: &'a [f32],
     channels: usize,
@@ -53,7 +56,8 @@ impl SimdKernel for Moments<'_> {
     unsafe fn run<S: Simd>(self) -> Vec<f64> {
         let mut sums = vec![0.0; 2 * self.channels];
         let mut done = 0;
-        // Several channels side by side: a sum waits four cycles for the one before.
+        // Several channels are summed side by side, because each addition to one sum waits four
+        // cycles for the one before.
         while done + 32 <= self.channels {
             self.sum::<32>(done, &mut sums);
             done += 32;
@@ -70,7 +74,7 @@ impl SimdKernel for Moments<'_> {
 }
 
 impl Moments<'_> {
-    /// Those of `N` channels from `first` on.
+    /// The sums of `N` channels from `first` on.
     #[inline(always)]
     fn sum<const N: usize>(&self, first: usize, sums: &mut [f64]) {
         let (mut a, mut b) = ([0.0f64; N], [0.0f64; N]);
@@ -87,35 +91,37 @@ impl Moments<'_> {
     }
 }
 
-/// The coefficients of the batch norm's backward pass, one a padded channel: `grad_in = k1·grad + k2·map + k3`.
+/// The coefficients of batch norm's backward pass, one per padded channel: `grad_in = k1·grad +
+/// k2·map + k3`.
 #[derive(Clone, Copy, Debug)]
 pub struct Coefficients<'a> {
-    /// Times the gradient of the normalised output.
+    /// The factor of the gradient of the normalised output.
     pub k1: &'a [f32],
-    /// Times the input of the norm.
+    /// The factor of the norm's input.
     pub k2: &'a [f32],
-    /// Added.
+    /// The constant.
     pub k3: &'a [f32],
 }
 
-/// Turns `grad`, the gradient of the norm's output, into that of its input `map`, in place.
+/// Turns `grad`, the gradient of the norm's output, into the gradient of its input `map`, in
+/// place.
 ///
 /// # Panics
-/// If the slices differ in length or the coefficients do (here and below).
+/// If the slices or the coefficients differ in length (here and below).
 pub fn norm_backward(k: &Coefficients, map: &[f32], grad: &mut [f32]) {
     let target = Shared::new(grad);
     affine(k, map, target, target, grad.len());
 }
 
-/// The same as a new map.
+/// Like [`norm_backward`], to a new map.
 pub fn new_norm_backward(k: &Coefficients, map: &[f32], grad: &[f32]) -> Vec<f32> {
-    // SAFETY: the chunks are all rows.
+    // SAFETY: the chunks cover all rows.
     unsafe { vec_from_uninit(grad.len(), |out| affine(k, map, Shared::reading(grad), out, grad.len())) }
 }
 
 fn affine(k: &Coefficients, map: &[f32], grad: Shared<f32>, out: Shared<f32>, len: usize) {
     let channels = k.k1.len();
-    assert!(k.k2.len() == channels && k.k3.len() == channels, "three coefficients a channel");
+    assert!(k.k2.len() == channels && k.k3.len() == channels, "three coefficients per channel");
     assert!(map.len() == len && channels.is_multiple_of(8) && len.is_multiple_of(channels), "whole rows of one shape");
     let rows = len / channels;
     let (each, n) = chunks(rows, channels);
@@ -140,8 +146,9 @@ impl SimdKernel for Affine<'_> {
         let channels = self.k.k1.len();
         for row in self.range.step_by(channels) {
             for c in (0..channels).step_by(S::LANES) {
-                // SAFETY: `affine` has seen that maps and coefficients are as long as they must be and rows are a
-                // multiple of the lanes; chunks are disjoint, and each value is read before its place is written.
+                // SAFETY: `affine` has verified the lengths of maps and coefficients, and that
+                // rows are a multiple of the lanes. Chunks are disjoint, and each value is read
+                // before its place is written.
                 unsafe {
                     let k = |k: &[f32]| S::load(k.as_ptr().add(c));
                     let (g, x) = (S::load(self.grad.at(row + c)), S::load(self.map.as_ptr().add(row + c)));

@@ -1,17 +1,19 @@
-//! Fixed tiles on rayon's pool, and scratch memory that threads keep.
+//! Loops over tiles on rayon's pool, and scratch memory that threads keep.
 
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Below this many elementary operations a loop stays on its thread: to share it would cost more than it saves.
+/// Loops of less work (elementary operations) run on the calling thread, because sharing them
+/// would cost more than it saves.
 const SERIAL_WORK: usize = 1 << 16;
-/// The same while the other threads are [`with_spinning_workers`].
+/// [`SERIAL_WORK`] within [`with_spinning_workers`].
 const SERIAL_WORK_SPINNING: usize = 1 << 14;
-/// Small tiles are handed out together, so many operations at a time.
+/// The minimum work per task: small tiles are handed out together.
 const MIN_TASK_WORK: usize = 1 << 13;
 
-/// Runs `f(i)` for `i` in `0..n`, on the pool when `work` (operations of the whole loop) is worth it.
+/// Runs `f(i)` for `i` in `0..n`, on the pool if `work` (operations of the whole loop) is large
+/// enough.
 pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
     match parallel_tiles(n, work) {
         Some(tiles) => tiles.for_each(f),
@@ -19,7 +21,7 @@ pub(super) fn tiles(n: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
     }
 }
 
-/// Like [`tiles`], and returns what `f` returns, in order.
+/// Like [`tiles`], and returns the results of `f` in order.
 pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
     match parallel_tiles(n, work) {
         Some(tiles) => tiles.map(f).collect(),
@@ -27,7 +29,7 @@ pub(super) fn map_tiles<T: Send>(n: usize, work: usize, f: impl Fn(usize) -> T +
     }
 }
 
-/// The tiles of a loop that is worth sharing.
+/// A parallel iterator over `0..n` if sharing the loop is worth its cost.
 fn parallel_tiles(n: usize, work: usize) -> Option<impl IndexedParallelIterator<Item = usize>> {
     let together = (n * MIN_TASK_WORK / work.max(1)).max(1);
     let serial = if SPINNING.get() { SERIAL_WORK_SPINNING } else { SERIAL_WORK };
@@ -36,13 +38,14 @@ fn parallel_tiles(n: usize, work: usize) -> Option<impl IndexedParallelIterator<
 }
 
 thread_local! {
-    /// Whether this thread is within an [`with_spinning_workers`], as the one that runs it or as one that waits for it.
+    /// Whether this thread is inside [`with_spinning_workers`], as the one that runs the
+    /// function or as one that waits for it.
     static SPINNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` while the pool's other threads wait for its loops without sleeping: to wake one takes as long as a small loop.
-/// Within another `with_spinning_workers`, or on a thread that waits for one, it is `f` alone: two threads that took up waiting for each
-/// other would never end.
+/// Runs `f` while the pool's other threads spin instead of sleeping between its loops, because
+/// waking a thread takes as long as a small loop. Inside another call, or on a thread that
+/// waits for one, it only runs `f`: two threads that waited for each other would never return.
 ///
 /// The pool's other threads must be idle, and `f` must not enter another pool.
 pub fn with_spinning_workers<R>(f: impl FnOnce() -> R) -> R {
@@ -57,7 +60,7 @@ pub fn with_spinning_workers<R>(f: impl FnOnce() -> R) -> R {
         let _on = SpinningFlag::new();
         while !done.load(Ordering::Relaxed) {
             if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                // Others may want the core.
+                // Another process may need the core.
                 std::thread::yield_now();
             }
         }
@@ -67,13 +70,13 @@ pub fn with_spinning_workers<R>(f: impl FnOnce() -> R) -> R {
         if rayon::current_num_threads() > 1 {
             scope.spawn_broadcast(|_, _| wait());
         }
-        // Dropped also where `f` panics: the scope ends when the others have.
+        // It is also dropped if `f` panics; the scope ends when the other threads have stopped.
         let _done = SetOnDrop(&done);
         f()
     })
 }
 
-/// This thread is [`SPINNING`] while it lives.
+/// Sets [`SPINNING`] on this thread while it lives.
 struct SpinningFlag;
 
 impl SpinningFlag {
@@ -89,7 +92,7 @@ impl Drop for SpinningFlag {
     }
 }
 
-/// Says so when it is dropped.
+/// Sets the flag when it is dropped.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -98,7 +101,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// A pointer that tiles share. Each use must argue that tiles touch disjoint parts.
+/// A pointer that tiles share. Each use must argue that tiles access disjoint parts.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<T>(*mut T);
 
@@ -112,17 +115,17 @@ impl<T> Shared<T> {
         Self(slice.as_mut_ptr())
     }
 
-    /// Memory that has no values yet: to be written before it is read, and not through `slice`.
+    /// Uninitialised memory: it must be written before it is read, and not through `slice`.
     fn spare(memory: &mut [std::mem::MaybeUninit<T>]) -> Self {
         Self(memory.as_mut_ptr().cast())
     }
 
-    /// For reading only.
+    /// A pointer for reading only.
     pub(super) fn reading(slice: &[T]) -> Self {
         Self(slice.as_ptr().cast_mut())
     }
 
-    /// The pointer `offset` elements on.
+    /// The pointer to element `offset`.
     pub(super) fn at(self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)
     }
@@ -130,16 +133,17 @@ impl<T> Shared<T> {
     /// The elements `start..start + len` as a slice.
     ///
     /// # Safety
-    /// They lie in the slice this was made from, have values, and no other tile touches them while the result lives.
+    /// They lie in the slice from which this was made and are initialised, and no other tile
+    /// accesses them while the result lives.
     pub(super) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 
-    /// The same, zeroed first: they need not have values.
+    /// Like [`Shared::slice`], but zeroes the elements first, so they need not be initialised.
     ///
     /// # Safety
-    /// As for [`Shared::slice`], and zero bytes are a value.
+    /// As for [`Shared::slice`], and zero bytes are a valid value.
     pub(super) unsafe fn zeroed<'a>(self, start: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's.
         unsafe {
@@ -149,15 +153,17 @@ impl<T> Shared<T> {
     }
 }
 
-/// Tests see what was not written: no number, or spikes.
+/// In tests, fills uninitialised memory with NaNs (or set spikes), so that a missed write is
+/// noticed.
 fn poison<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
     if cfg!(test) {
-        // SAFETY: within the slice; memory without values may hold any bytes.
+        // SAFETY: the bytes lie within the slice; uninitialised memory may hold any bytes.
         unsafe { memory.as_mut_ptr().write_bytes(0xFF, memory.len()) };
     }
 }
 
-/// `len` values that `write` writes, each of them: zeroing a map first costs as much as a pass over it.
+/// A vector of `len` values that `write` initialises. Zeroing a map first would cost as much as
+/// a pass over it.
 ///
 /// # Safety
 /// `write` writes all `len` values.
@@ -166,12 +172,12 @@ pub(super) unsafe fn vec_from_uninit<T: Copy>(len: usize, write: impl FnOnce(Sha
     let spare = &mut values.spare_capacity_mut()[..len];
     poison(spare);
     write(Shared::spare(spare));
-    // SAFETY: there is room for `len`, and the caller says that they are written.
+    // SAFETY: there is room for `len` values, and the caller guarantees that all are written.
     unsafe { values.set_len(len) };
     values
 }
 
-/// One cache line; vectors of it give memory in which no vector load crosses a line.
+/// One cache line. In vectors of it, no vector load crosses a line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct CacheLine([f32; 16]);
@@ -188,7 +194,7 @@ impl Aligned {
         Self { lines: vec![CacheLine([0.0; 16]); len.div_ceil(16)], len }
     }
 
-    /// `len` floats that `write` writes, each of them.
+    /// `len` floats that `write` initialises.
     ///
     /// # Safety
     /// `write` writes all `len` floats.
@@ -201,12 +207,13 @@ impl Aligned {
             last.write(CacheLine([0.0; 16]));
         }
         write(Shared(spare.as_mut_ptr().cast()));
-        // SAFETY: there is room for `count`, the caller says that their floats are written, and the last one's rest is zeros.
+        // SAFETY: there is room for `count` lines, the caller guarantees that their floats are
+        // written, and the rest of the last line is zeros.
         unsafe { lines.set_len(count) };
         Self { lines, len }
     }
 
-    /// Makes room for `len` floats of any content.
+    /// Makes room for `len` floats of unspecified content.
     fn grow(&mut self, len: usize) {
         if self.lines.len() < len.div_ceil(16) {
             self.lines.resize(len.div_ceil(16), CacheLine([0.0; 16]));
@@ -234,9 +241,11 @@ thread_local! {
     static SPARE: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `f` with `len` floats of any content. The memory is kept by the thread: fresh pages cost more than small kernels.
+/// Calls `f` with `len` floats of unspecified content. The thread keeps the memory, because
+/// mapping fresh pages costs more than a small kernel.
 pub(super) fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken out while in use: `f` may run another tile of the pool on this thread, or ask again.
+    // The memory is removed from the list while in use, because `f` may run another tile on
+    // this thread or call `scratch` again.
     let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Aligned::zeros(0));
     memory.grow(len);
     let result = f(&mut memory);
@@ -260,7 +269,7 @@ mod tests {
                 catch_unwind(AssertUnwindSafe(|| pool.install(|| with_spinning_workers(|| assert_eq!(sum(4), 0)))));
             assert!(panics.is_err());
             assert_eq!(pool.install(|| with_spinning_workers(|| sum(10))), 45);
-            // On each thread at once, and one within another.
+            // On each thread at the same time, with nested calls.
             let sums: usize = pool.install(|| {
                 (0..20).into_par_iter().map(|_| with_spinning_workers(|| with_spinning_workers(|| sum(10)))).sum()
             });

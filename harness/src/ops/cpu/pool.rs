@@ -1,4 +1,5 @@
-//! Average pooling of maps and spikes, global and windowed, their backward passes, and spike counts.
+//! Average pooling of maps and spikes, global and windowed, the backward passes, and spike
+//! counts.
 
 use super::parallel::{Shared, map_tiles, tiles, vec_from_uninit};
 use super::simd::{self, Simd, SimdKernel};
@@ -13,7 +14,7 @@ pub fn count_spikes(spikes: &[u8]) -> u64 {
 /// Bytes whose spikes one tile counts.
 const COUNT_CHUNK: usize = 1 << 15;
 
-/// A kernel for the instruction that counts bits alone.
+/// A kernel only so that the compiler may use the popcount instruction.
 struct CountBits<'a>(&'a [u8]);
 
 impl SimdKernel for CountBits<'_> {
@@ -26,16 +27,17 @@ impl SimdKernel for CountBits<'_> {
     }
 }
 
-/// Outputs along an axis of `size` for a window of (kernel, stride, padding); 0 where none fits.
+/// The number of outputs along an axis of `size` for a window of (kernel, stride, padding); 0
+/// if no window fits.
 pub fn pooled(size: usize, (kernel, stride, padding): (usize, usize, usize), ceil_mode: bool) -> usize {
     let partial = if ceil_mode { stride - 1 } else { 0 };
     let n = (size + 2 * padding + partial).checked_sub(kernel).map_or(0, |room| room / stride + 1);
-    // torch: the last window must start inside the map or its left padding.
+    // As in PyTorch, the last window must start inside the map or its left padding.
     if ceil_mode && n > 0 && (n - 1) * stride >= size + padding { n - 1 } else { n }
 }
 
-/// A windowed average pooling; windows that leave the map average what lies inside
-/// (torch's `AvgPool2d(kernel, stride, padding, ceil_mode, count_include_pad=False)`).
+/// A windowed average pooling. Windows that leave the map average the pixels inside (PyTorch's
+/// `AvgPool2d(kernel, stride, padding, ceil_mode, count_include_pad=False)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolShape {
     /// T·B.
@@ -44,13 +46,13 @@ pub struct PoolShape {
     pub height: usize,
     /// Columns of the input.
     pub width: usize,
-    /// Real channels.
+    /// Channels without padding.
     pub channels: usize,
-    /// Side of the window.
+    /// The side of the window.
     pub kernel: usize,
-    /// Step between windows.
+    /// The distance between windows.
     pub stride: usize,
-    /// Rows and columns outside the map that windows may start in.
+    /// Rows and columns outside the map in which windows may start.
     pub padding: usize,
     /// Whether a last, partial window counts.
     pub ceil_mode: bool,
@@ -88,10 +90,10 @@ impl PoolShape {
     }
 }
 
-/// The values of `LANES` channels of an input.
+/// The pixels of an input, as floats or as spikes.
 ///
 /// # Safety
-/// As [`Simd`]; the floats from `at` on lie in the input.
+/// As [`Simd`]; the `LANES` values from `at` on lie in the input.
 trait Pixels: Copy {
     unsafe fn load<S: Simd>(self, at: usize) -> S::V;
 }
@@ -99,7 +101,7 @@ trait Pixels: Copy {
 impl Pixels for &[f32] {
     #[inline(always)]
     unsafe fn load<S: Simd>(self, at: usize) -> S::V {
-        // SAFETY: the caller's (here and below).
+        // SAFETY: passed on to the caller (here and below).
         unsafe { S::load(self.as_ptr().add(at)) }
     }
 }
@@ -111,16 +113,16 @@ impl Pixels for &[u8] {
     }
 }
 
-/// The sums of a window's pixels, in order, times `share`.
+/// Averages a window: the sums of its pixels, in order, times `share`.
 struct Window<'a, X> {
     x: X,
-    /// Floats before the first pixel, and from a line to the next.
+    /// The offset of the first pixel in floats, and the floats per line.
     first: usize,
     line: usize,
-    /// Pixels down and across.
+    /// Lines and columns of the window.
     size: (usize, usize),
     share: f32,
-    /// The averages of the channels.
+    /// The averages, one per channel.
     out: &'a mut [f32],
 }
 
@@ -128,10 +130,11 @@ impl<X: Pixels> SimdKernel for Window<'_, X> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller's: S fits the CPU, and the window lies in the input.
+        // SAFETY: the caller guarantees that the CPU has the instructions of S and that the
+        // window lies in the input.
         unsafe {
             match self.size {
-                // Most are so large: compiled for themselves.
+                // Most windows are 2×2; this arm is compiled for that size.
                 (2, 2) => self.average::<S>(2, 2),
                 (lines, columns) => self.average::<S>(lines, columns),
             }
@@ -144,7 +147,8 @@ impl<X: Pixels> Window<'_, X> {
     unsafe fn average<S: Simd>(self, lines: usize, columns: usize) {
         let c = self.out.len();
         for channel in (0..c).step_by(S::LANES) {
-            // SAFETY: the window lies in the input, and all pixels have `c` channels, a multiple of the lanes.
+            // SAFETY: the window lies in the input, and all pixels have `c` channels, a
+            // multiple of the lanes.
             unsafe {
                 let mut sum = S::zero();
                 for y in 0..lines {
@@ -158,11 +162,11 @@ impl<X: Pixels> Window<'_, X> {
     }
 }
 
-/// A line of windows.
+/// The averages of a line of windows.
 struct ForwardLine<'a, X> {
     p: &'a PoolShape,
     x: X,
-    /// Of all images' lines.
+    /// The line of the output, counted over all images.
     line: usize,
     out: &'a mut [f32],
 }
@@ -180,21 +184,22 @@ impl<X: Pixels> SimdKernel for ForwardLine<'_, X> {
             let xs = p.window(ox, p.width);
             let first = (image + ys.start) * line + xs.start * c;
             let share = if xs.len() == p.kernel { whole } else { pixel_weight(ys.len(), xs.len()) };
-            // SAFETY: windows lie in their image, and the caller has made S fit the CPU.
+            // SAFETY: windows lie in their image, and the caller guarantees that the CPU has
+            // the instructions of S.
             unsafe { Window { x, first, line, size: (ys.len(), xs.len()), share, out }.run::<S>() };
         }
     }
 }
 
-/// What a pixel is of the average of so many lines and columns.
+/// The weight of one input pixel in the average over a window of `lines × columns`.
 fn pixel_weight(lines: usize, columns: usize) -> f32 {
     1.0 / (lines * columns) as f32
 }
 
-/// The averages of all windows, a new map.
+/// The averages of all windows, as a new map.
 ///
 /// # Panics
-/// If a slice has not the length that `p` asks for (here and below).
+/// If a slice does not have the length that `p` states (here and below).
 pub fn forward(p: &PoolShape, x: Input) -> Vec<f32> {
     assert_eq!(x.len(), p.in_len(), "the input fits {p:?}");
     let (c, each) = (pad8(p.channels), p.out_width() * pad8(p.channels));
@@ -208,11 +213,12 @@ pub fn forward(p: &PoolShape, x: Input) -> Vec<f32> {
             }
         });
     };
-    // SAFETY: the lines are all of the output.
+    // SAFETY: the lines cover the whole output.
     unsafe { vec_from_uninit(p.out_len(), fill) }
 }
 
-/// For each input along an axis: the outputs whose windows have it, and the lengths of these.
+/// For each input along an axis: the outputs whose windows contain it, and the lengths of those
+/// windows.
 fn reached(p: &PoolShape, size: usize) -> Vec<Vec<(usize, usize)>> {
     let mut reached = vec![Vec::new(); size];
     for out in 0..p.out(size) {
@@ -224,12 +230,12 @@ fn reached(p: &PoolShape, size: usize) -> Vec<Vec<(usize, usize)>> {
 
 /// The gradient of a line of the input.
 struct BackwardLine<'a> {
-    /// Of the image's outputs.
+    /// The gradient of the image's outputs.
     grad: &'a [f32],
     width: usize,
     ys: &'a [(usize, usize)],
     xs: &'a [Vec<(usize, usize)>],
-    /// Of windows of so many pixels.
+    /// The weight of a pixel in a window of `i` pixels, at index `i`.
     pixel_weights: &'a [f32],
     out: &'a mut [f32],
 }
@@ -241,8 +247,8 @@ impl SimdKernel for BackwardLine<'_> {
         let c = self.out.len() / self.xs.len();
         for (xs, out) in self.xs.iter().zip(self.out.chunks_exact_mut(c)) {
             for channel in (0..c).step_by(S::LANES) {
-                // SAFETY: the outputs that an input reaches lie in the image's; all pixels have `c` channels, a multiple of the
-                // lanes.
+                // SAFETY: the outputs that an input reaches belong to the image, and all pixels
+                // have `c` channels, a multiple of the lanes.
                 unsafe {
                     let mut sum = S::zero();
                     for (oy, lines) in self.ys {
@@ -258,7 +264,7 @@ impl SimdKernel for BackwardLine<'_> {
     }
 }
 
-/// The gradient of the input, a new map.
+/// The gradient of the input, as a new map.
 pub fn backward(p: &PoolShape, grad_out: &[f32]) -> Vec<f32> {
     assert_eq!(grad_out.len(), p.out_len(), "the gradient fits {p:?}");
     let (c, width) = (pad8(p.channels), p.out_width());
@@ -276,7 +282,7 @@ pub fn backward(p: &PoolShape, grad_out: &[f32]) -> Vec<f32> {
             );
         });
     };
-    // SAFETY: the lines are all of the input.
+    // SAFETY: the lines cover the whole input.
     unsafe { vec_from_uninit(p.in_len(), fill) }
 }
 
@@ -297,7 +303,7 @@ pub fn global_forward(images: usize, pixels: usize, channels: usize, x: Input, o
     });
 }
 
-/// The gradient of the global average's input.
+/// The gradient of the input of [`global_forward`].
 pub fn global_backward(images: usize, pixels: usize, channels: usize, grad_out: &[f32], out: &mut [f32]) {
     let c = pad8(channels);
     assert_eq!((out.len(), grad_out.len()), (images * pixels * c, images * c), "the gradients fit the images");

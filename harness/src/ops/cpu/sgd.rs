@@ -7,15 +7,16 @@ const CHUNK: usize = 1 << 15;
 /// The constants of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
-    /// Learning rate.
+    /// The learning rate.
     pub learning_rate: f32,
-    /// Share of the old velocity that is kept.
+    /// The share of the old velocity that is kept.
     pub momentum: f32,
-    /// Added to the gradient, times the weight.
+    /// The factor of the weight that is added to the gradient.
     pub weight_decay: f32,
 }
 
-/// `v = momentum·v + (g + weight_decay·w); w -= learning_rate·v`, as torch's SGD: its first step, `v = g`, is this with v = 0.
+/// `v = momentum·v + (g + weight_decay·w); w -= learning_rate·v`, like PyTorch's SGD. PyTorch's
+/// first step, `v = g`, is this with v = 0.
 ///
 /// # Panics
 /// If the slices differ in length.

@@ -1,5 +1,6 @@
-//! Register-tiled direct convolution. One kernel serves the forward of every kernel size and stride and, as a stride-1
-//! convolution of the gradient for each parity of the input pixel, the gradient of the input.
+//! Register-tiled direct convolution. One kernel computes the forward pass for every kernel
+//! size and stride. It also computes the gradient of the input, as a stride-1 convolution of
+//! the output's gradient for each parity of the input pixel.
 
 use super::pack::Weights;
 use super::padded::{Band, MapSize};
@@ -8,24 +9,27 @@ use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles};
 use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, Input, pad8};
 
-/// Pixels of a tile; `PIXELS` list entries are a multiple of every register tile's.
+/// Lists of pixels are padded to a multiple of this, which is a multiple of the height of every
+/// register tile.
 pub(super) const PIXELS_STEP: usize = 48;
 /// Output pixels that share one pass over a slice of the weights.
 const BAND_PIXELS: usize = 512;
-/// Floats of a weight slice: 24 KB stay in the first-level cache under the pixels that stream past.
+/// Floats per weight slice. Its 24 KB stay in the first-level cache while the pixels stream
+/// past.
 const SLICE_FLOATS: usize = 6144;
 
-/// Destination pixels that share a set of taps: all of them, or those of one parity.
+/// Destination pixels that share a set of taps: all pixels, or those of one parity.
 pub(super) struct Class {
-    /// (padded row, padded column, tap of the kernel) relative to the pixel's corner.
+    /// (padded row, padded column, tap of the kernel), relative to the pixel's corner.
     pub taps: Vec<(usize, usize, usize)>,
-    /// First destination row and column.
+    /// The first destination row and column.
     pub first: (usize, usize),
-    /// Rows and columns of its grid.
+    /// The rows and columns of the class's grid.
     pub grid: (usize, usize),
 }
 
-/// A convolution in canonical form: pixel (i, j) of a class reads padded pixel (i·step + dy, j·step + dx) for each tap.
+/// A convolution in canonical form: pixel (i, j) of a class reads padded pixel (i·step + dy,
+/// j·step + dx) for each tap (dy, dx).
 pub(super) struct Problem<'s> {
     s: &'s ConvShape,
     transposed: bool,
@@ -34,15 +38,15 @@ pub(super) struct Problem<'s> {
     dst: MapSize,
     dst_channels: usize,
     step: usize,
-    /// Destination pixels between two of a class.
+    /// The distance in destination pixels between two neighbours of a class.
     spread: usize,
-    /// Padded rows above and columns left of the source.
+    /// Padded rows above and padded columns to the left of the source.
     margin: isize,
     pub(super) classes: Vec<Class>,
 }
 
 impl<'s> Problem<'s> {
-    /// From the input to the output.
+    /// The forward pass, from the input to the output.
     pub(super) fn forward(s: &'s ConvShape) -> Self {
         let k = s.kernel;
         let taps = (0..k * k).map(|t| (t / k, t % k, t)).collect();
@@ -61,8 +65,9 @@ impl<'s> Problem<'s> {
         }
     }
 
-    /// From the gradient of the output to that of the input: input row `stride·i + a` gets the taps `k` with
-    /// `a + padding - k` divisible by the stride, from output row `i + (a + padding - k)/stride`.
+    /// From the gradient of the output to that of the input. Input row `stride·i + a` receives
+    /// those taps `k` for which `a + padding - k` is divisible by the stride, from output row
+    /// `i + (a + padding - k)/stride`.
     pub(super) fn grad_input(s: &'s ConvShape) -> Self {
         let axis = |a: usize| -> Vec<(isize, usize)> {
             let reach = |k: usize| (a + s.padding) as isize - k as isize;
@@ -95,7 +100,7 @@ impl<'s> Problem<'s> {
         }
     }
 
-    /// Without the taps that meet only padding: all but one on a 1×1 map.
+    /// Removes the taps that only meet padding, which on a 1×1 map are all but one.
     pub(super) fn trimmed(mut self) -> Self {
         let (src, step, margin) = (self.src, self.step, self.margin);
         let meets = |d: usize, n: usize, size: usize| {
@@ -113,7 +118,7 @@ impl<'s> Problem<'s> {
         blocks(self.dst.channels, if simd::level() == Level::Avx512 { 32 } else { 16 })
     }
 
-    /// The largest grid of a class.
+    /// The largest grid of any class.
     pub(super) fn grid(&self) -> (usize, usize) {
         self.classes[0].grid
     }
@@ -133,7 +138,7 @@ impl<'s> Problem<'s> {
     }
 }
 
-/// A run of weight rows: taps `taps.0..taps.1` of the source channels `channels.0..channels.1`.
+/// A run of weight rows: taps `taps.0..taps.1` of source channels `channels.0..channels.1`.
 #[derive(Clone, Copy)]
 pub(super) struct Slice {
     taps: (usize, usize),
@@ -153,7 +158,7 @@ pub(super) fn slices(taps: usize, channels: usize, width: usize) -> Vec<Slice> {
     slices
 }
 
-/// `[block][channel chunk of 64][tap][channel][width]` for every class.
+/// The weight as `[block][channel chunk of 64][tap][channel][width]`, for every class.
 pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
     let blocks = p.blocks();
     let weights = if p.transposed { Weights::transposed(p.s, weight) } else { Weights::forward(p.s, weight) };
@@ -172,20 +177,20 @@ pub(super) fn pack(p: &Problem, weight: &[f32]) -> Vec<Aligned> {
                 }
             });
         };
-        // SAFETY: the blocks are all channels, and all rows of each are written.
+        // SAFETY: the blocks cover all channels, and all rows of each block are written.
         unsafe { Aligned::from_uninit(rows * p.dst.channels, fill) }
     };
     p.classes.iter().map(pack_class).collect()
 }
 
-/// Runs the convolution with its packed weight; `accumulate` adds to `out`.
+/// Runs the convolution with its packed weight. If `accumulate`, it adds to `out`.
 pub(super) fn run(p: &Problem, x: Input, packed: &[Aligned], target: Shared<f32>, accumulate: bool) {
     let blocks = p.blocks();
     let (height, width) = p.grid();
     let rows = (BAND_PIXELS / width).clamp(1, height);
     let images = if rows == height { (BAND_PIXELS / (width * height)).clamp(1, p.s.images) } else { 1 };
     let (bands, groups) = (height.div_ceil(rows), p.s.images.div_ceil(images));
-    // Few tiles: cut the channels too.
+    // If there are few tiles, the channels are divided too.
     let parts = (16 / (bands * groups)).clamp(1, blocks.len());
     let per_part = blocks.len().div_ceil(parts);
     tiles(bands * groups * parts, p.s.macs(), |tile| {
@@ -204,7 +209,7 @@ pub(super) fn run(p: &Problem, x: Input, packed: &[Aligned], target: Shared<f32>
     });
 }
 
-/// One class of one band, for some blocks of channels.
+/// Computes one class of one band, for some blocks of channels.
 #[allow(clippy::too_many_arguments)]
 fn run_class(
     p: &Problem,
@@ -240,7 +245,8 @@ fn run_class(
         return;
     }
     let real = pixels.len();
-    // A tile may compute the last pixel several times: the same value, stored again.
+    // The padding repeats the last pixel, so a tile may compute it several times and store the
+    // same value again.
     pixels.resize(real.next_multiple_of(PIXELS_STEP), last);
     let taps: Vec<usize> = class.taps.iter().map(|t| (t.0 * band.columns + t.1) * p.src.channels).collect();
     for &(start, width) in blocks {
@@ -259,14 +265,14 @@ fn run_class(
     }
 }
 
-/// Offsets of a pixel in the padded source and in the output map.
+/// The offsets of a pixel in the padded source and in the output map.
 #[derive(Clone, Copy)]
 pub(super) struct Pixel {
     pub from: usize,
     pub to: usize,
 }
 
-/// All pixels of a band for one block of output channels.
+/// Computes all pixels of a band for one block of output channels.
 pub(super) struct Sweep<'a> {
     pub source: *const f32,
     pub pixels: &'a [Pixel],
@@ -312,7 +318,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// `P` pixels by `N` vectors of channels in registers, over one slice of the weights.
+    /// Accumulates `P` pixels by `N` vectors of channels in registers, over one slice of the
+    /// weights.
     #[inline(always)]
     unsafe fn tile<S: Simd, const P: usize, const N: usize>(
         &self,

@@ -1,4 +1,4 @@
-//! The input's gradient by the direct convolution: every kernel size and stride.
+//! The input's gradient by direct convolution, for every kernel size and stride.
 
 use crate::ops::cpu::conv::direct;
 use crate::ops::cpu::parallel::Shared;

@@ -1,5 +1,6 @@
-//! The input's gradient of 3×3 stride-1 convolutions by Winograd's F(4×4, 3×3) (Lavin & Gray 2016): 36 products for
-//! 16 outputs instead of 144. It rounds to about 1e-6 of the norm: gradients only, a forward pass could flip spikes.
+//! The input's gradient of 3×3 convolutions of stride 1 by Winograd's F(4×4, 3×3) (Lavin & Gray
+//! 2016): 36 products for 16 outputs instead of 144. It rounds to about 1e-6 of the norm, so it
+//! is used for gradients only: in a forward pass it could flip spikes.
 
 mod transform;
 
@@ -11,28 +12,34 @@ use crate::ops::{ConvShape, pad8};
 use std::ops::Range;
 use transform::{Transform, TransformBack, TransformWeights};
 
-/// Points of a transformed 6×6 tile.
+/// Points per transformed 6×6 tile.
 const POINTS: usize = 36;
-/// Channels of the gradient whose weights are in the first-level cache together.
+/// Channels of the gradient whose weights are in the first-level cache at the same time.
 const CHUNK_CHANNELS: usize = 128;
-/// TileGrid whose products are in the second-level cache together; a multiple of every register tile's height.
+/// Tiles whose products are in the second-level cache at the same time; a multiple of the
+/// height of every register tile.
 const GROUP_TILES: usize = 72;
-/// Fewer groups than this are cut to groups of `SMALL_GROUP_TILES` tiles, to share them evenly.
+/// If there are fewer groups than this, groups have [`SMALL_GROUP_TILES`] tiles, so that
+/// threads share them evenly.
 const FEW_GROUPS: usize = 8;
 const SMALL_GROUP_TILES: usize = 24;
-/// Up to this many pairs of channels the transformed weights (9 MB) stay in the last-level cache.
+/// Up to this many pairs of channels, the transformed weights (9 MB) stay in the last-level
+/// cache.
 const MAX_CACHED_CHANNEL_PAIRS: usize = 256 * 256;
-/// Floats of the transformed gradient that are in memory together.
+/// The maximum number of floats of the transformed gradient that are in memory at the same
+/// time.
 const MAX_TRANSFORMED_FLOATS: usize = 1 << 20;
-/// Floats between the ends of two points' planes: a power of two would put all 36 in one cache set.
+/// Extra floats between the planes of two points. A distance of a power of two would put all 36
+/// planes into one set of the cache.
 const PLANE_SKEW: usize = 16;
 
-/// Whether it beats the direct convolution: tiles must be well filled, channels fill a vector.
+/// Whether Winograd is faster than the direct convolution: tiles must be well filled, and
+/// channels must fill a vector.
 pub(super) fn is_faster(s: &ConvShape) -> bool {
     s.kernel == 3 && s.stride == 1 && s.padding <= 2 && s.height >= 3 && s.width >= 3 && s.c_in >= 5 && s.c_out >= 5
 }
 
-/// Geometry of the tiles of 4×4 input pixels.
+/// The grid of tiles of 4×4 input pixels.
 #[derive(Clone, Copy)]
 struct TileGrid<'s> {
     s: &'s ConvShape,
@@ -41,7 +48,7 @@ struct TileGrid<'s> {
 }
 
 impl TileGrid<'_> {
-    /// Image, first row and first column of each of some tiles.
+    /// The image, first row and first column of each tile in `tiles`.
     fn corners(self, tiles: Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
         let (mut image, rest) = (tiles.start / (self.down * self.across), tiles.start % (self.down * self.across));
         let (mut y, mut x) = (rest / self.across, rest % self.across);
@@ -73,7 +80,7 @@ pub(super) fn grad_input(s: &ConvShape, weight: &[f32], grad_out: &[f32], target
     }
 }
 
-/// What all tasks of one gradient share.
+/// The operands that all tasks of one gradient share.
 #[derive(Clone, Copy)]
 struct Job<'a> {
     grid: TileGrid<'a>,
@@ -89,7 +96,8 @@ impl Job<'_> {
         self.grid.s.images * self.grid.across * self.grid.down
     }
 
-    /// Small weights, many tiles: the weights are transformed once, and each task takes a group of tiles all the way.
+    /// For small weights: they are transformed once, and each task takes a group of tiles
+    /// through all stages.
     fn by_tiles(&self, group: usize) {
         let s = self.grid.s;
         let (channels, total) = (pad8(s.c_out), self.tiles());
@@ -101,7 +109,7 @@ impl Job<'_> {
                 self.transform_weights(block, unsafe { transformed_weights.zeroed(start * plane, width * plane) });
             });
         };
-        // SAFETY: the blocks are all channels, and of each all points are written.
+        // SAFETY: the blocks cover all channels, and all points of each block are written.
         let transformed_weights = unsafe { Aligned::from_uninit(plane * pad8(s.c_in), transform_all) };
         let group = if total < FEW_GROUPS * group { SMALL_GROUP_TILES } else { group };
         tiles(total.div_ceil(group), total * s.c_in * s.c_out * POINTS, |step| {
@@ -121,7 +129,8 @@ impl Job<'_> {
         });
     }
 
-    /// Large weights: each task transforms one block of them and takes it through many tiles, transformed before.
+    /// For large weights: the tiles are transformed first, and each task transforms one block
+    /// of the weights and multiplies many tiles by it.
     fn by_weights(&self) {
         let s = self.grid.s;
         let (channels, total) = (pad8(s.c_out), self.tiles());
@@ -157,7 +166,7 @@ impl Job<'_> {
         });
     }
 
-    /// The transformed weights of a block, `[point][c_out][width]`.
+    /// Writes the transformed weights of a block, `[point][c_out][width]`.
     fn transform_weights(&self, block: usize, to: &mut [f32]) {
         let (start, width) = self.blocks[block];
         let c_out = self.grid.s.c_out;
@@ -166,7 +175,8 @@ impl Job<'_> {
         simd::run(TransformWeights { weight, to: to.as_mut_ptr(), c_out, width }, width);
     }
 
-    /// Multiplies a group of transformed tiles (at most `group`) by a block's weights and transforms back.
+    /// Multiplies a group of transformed tiles (at most `group`) by a block's weights and
+    /// transforms the products back.
     fn multiply(
         &self,
         block: usize,
@@ -203,11 +213,12 @@ impl Job<'_> {
     }
 }
 
-/// For each point a matrix product: the tiles' rows of channels by a block of the transformed weights.
+/// A matrix product per point: the tiles' rows of channels by a block of the transformed
+/// weights.
 struct Product {
-    /// `[point][tile][channels]`, points `stride` floats apart.
+    /// `[point][tile][channels]`, with `stride` floats between two points.
     from: *const f32,
-    /// TileGrid.
+    /// The number of tiles.
     rows: usize,
     channels: usize,
     stride: usize,
@@ -215,7 +226,7 @@ struct Product {
     weight: *const f32,
     c_out: usize,
     width: usize,
-    /// `[point][tile][width]`, points `products` floats apart.
+    /// `[point][tile][width]`, with `products` floats between two points.
     to: *mut f32,
     products: usize,
 }
@@ -224,7 +235,7 @@ impl SimdKernel for Product {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: `multiply` gives buffers that hold all points.
+        // SAFETY: `multiply` passes buffers that hold all points.
         unsafe {
             match (self.width / S::LANES, S::REGISTERS) {
                 (2, 32) => self.points::<S, 12, 2>(),
@@ -264,7 +275,7 @@ impl Product {
         }
     }
 
-    /// `P` rows by `N` vectors in registers, over the channels `run`.
+    /// Accumulates `P` rows by `N` vectors in registers, over the channels `run`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const P: usize, const N: usize>(&self, point: usize, row: usize, run: Range<usize>) {
         // SAFETY: the caller's rows and channels lie in the buffers.
@@ -303,7 +314,7 @@ impl Product {
     }
 }
 
-/// `[block][tap, transformed_weights by 180°][c_out][width]`.
+/// The weight as `[block][tap, rotated by 180°][c_out][width]`.
 fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
     let weights = Weights::transposed(s, weight);
     let taps: Vec<usize> = (0..9).rev().collect();
@@ -315,6 +326,6 @@ fn pack(s: &ConvShape, weight: &[f32], blocks: &[(usize, usize)]) -> Aligned {
             weights.pack(&taps, 0..s.c_out, start..s.c_in.min(start + width).max(start), width, out);
         });
     };
-    // SAFETY: the blocks are all channels, and all rows of each are written.
+    // SAFETY: the blocks cover all channels, and all rows of each block are written.
     unsafe { Aligned::from_uninit(9 * s.c_out * pad8(s.c_in), fill) }
 }

@@ -1,4 +1,5 @@
-//! The weight gradient of dense inputs: tiles of (tap, input channel) by output channels, summed over pixels in registers.
+//! The weight's gradient for dense inputs: tiles of (tap, input channel) rows by output
+//! channels are summed over the pixels in registers.
 
 use crate::ops::cpu::conv::direct::Problem;
 use crate::ops::cpu::conv::pack;
@@ -8,11 +9,13 @@ use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, scratch};
 use crate::ops::cpu::simd::{self, Level, Simd, SimdKernel};
 use crate::ops::{ConvShape, Input, pad8};
 
-/// Pixels summed in registers before they are added to the partial sum: their gradients stay in the first-level cache.
+/// Pixels summed in registers before they are added to the partial sum. Their gradients stay in
+/// the first-level cache.
 const CHUNK: usize = 128;
-/// Output pixels of a padded band.
+/// Output pixels per padded band.
 const BAND_PIXELS: usize = 512;
-/// Row lists are padded to a multiple of every register tile.
+/// Lists of rows are padded to a multiple of this, which is a multiple of the height of every
+/// register tile.
 const ROWS_STEP: usize = 240;
 
 /// The OIHW gradient of the weight.
@@ -23,7 +26,8 @@ pub(super) fn grad_weight(s: &ConvShape, x: Input, grad_out: &[f32], out: &mut [
     let rows = (BAND_PIXELS / width).clamp(1, height);
     let images = if rows == height { (BAND_PIXELS / (width * height)).clamp(1, s.images) } else { 1 };
     let (bands, groups) = (height.div_ceil(rows), s.images.div_ceil(images));
-    // Tiles by bands need a partial sum each: few where the weight is large and its channels are enough tiles.
+    // Each range of bands needs a partial sum. There are few of them if the weight is large,
+    // because its channels then give enough tiles.
     let parts = blocks.len().min(8);
     let per_part = blocks.len().div_ceil(parts);
     let sums = (16 / parts).clamp(1, bands * groups);
@@ -84,11 +88,11 @@ fn add_band(
     });
 }
 
-/// All (tap, input channel) rows of one block of output channels over one chunk of pixels.
+/// Adds all (tap, input channel) rows of one block of output channels over one chunk of pixels.
 struct Sweep<'a> {
     source: *const f32,
     gradient: *const f32,
-    /// Offsets in the padded source and in the gradient.
+    /// For each pixel, its offsets in the padded source and in the gradient.
     pixels: &'a [(usize, usize)],
     rows: &'a [usize],
     real: usize,

@@ -1,4 +1,5 @@
-//! The weight gradient of spikes: for each input channel, the output gradients around its spikes are added up.
+//! The weight's gradient for spikes by lists: for each input channel, the output gradients
+//! around its spikes are added up.
 
 use crate::ops::cpu::conv::direct::{Class, Problem};
 use crate::ops::cpu::conv::lists::ChannelLists;
@@ -9,28 +10,31 @@ use crate::ops::cpu::parallel::{Aligned, Shared, map_tiles, scratch, tiles};
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
-/// Floats of the gradient of a unit, for one block of channels: 48 KB, in or near the first-level cache.
+/// Floats of a unit's gradient for one block of channels. These 48 KB stay in or near the
+/// first-level cache.
 const UNIT_FLOATS: usize = 12 << 10;
-/// Numbers of taps that the inner loop is compiled for.
+/// The numbers of taps for which the inner loop is compiled.
 const TAPS: [usize; 6] = [9, 6, 4, 3, 2, 1];
 
-/// The images and rows (of every parity's grid) whose gradients are in the cache together.
+/// The images and rows (of the grid of every parity) whose gradients are in the cache at the
+/// same time.
 struct Unit {
     images: std::ops::Range<usize>,
     rows: std::ops::Range<usize>,
-    /// For each class: positions in the padded gradient of the spikes, channel by channel.
+    /// For each class: the positions of the spikes in the padded gradient, channel by channel.
     lists: Vec<ChannelLists>,
 }
 
 /// The OIHW gradient of the weight.
 pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
     let problem = Problem::grad_input(s);
-    // What is summed together does not depend on the vectors' width, so neither do the bits; CPUs without AVX-512 have
-    // smaller caches.
+    // The grouping of the sums does not depend on the vector width, so the result does not
+    // either. Only the block width does, because CPUs without AVX-512 have smaller caches.
     let wide = blocks(out_channels(s), 32);
     let blocks = blocks(out_channels(s), if simd::level() == simd::Level::Avx512 { 32 } else { 16 });
     let units = units(s, &problem, UNIT_FLOATS / wide[0].1, spikes);
-    // Units summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
+    // Each separately summed run of units needs a partial sum. There are few of them if the
+    // weight is large, because its blocks then give enough tiles.
     let per_sum = units.len().div_ceil((16 / wide.len()).clamp(1, units.len()));
     let sums = units.len().div_ceil(per_sum);
     let (rows, each) = (s.kernel * s.kernel * s.c_in, s.kernel * s.kernel * s.c_in * out_channels(s));
@@ -53,17 +57,19 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
             }
         });
     };
-    // SAFETY: each sum has a unit, each tap is of one class, and the first unit writes all its rows of each block.
+    // SAFETY: each sum has a unit, each tap belongs to one class, and the first unit writes all
+    // of its rows of each block.
     let partials = unsafe { Aligned::from_uninit(sums * each, fill) };
     pack::unpack(s, &partials.chunks(each).collect::<Vec<_>>(), &blocks, out);
 }
 
-/// For each tap: floats from a spike's position to the gradient it meets, and its place in the partial sum.
+/// For each tap: the offset in floats from a spike's position to the gradient it meets, and the
+/// tap's offset in the partial sum.
 fn taps(class: &Class, band: &Band, width: usize, c_in: usize) -> Vec<(usize, usize)> {
     class.taps.iter().map(|&(dy, dx, tap)| ((dy * band.columns + dx) * width, tap * c_in * width)).collect()
 }
 
-/// Cuts the batch into units and lists their spikes.
+/// Divides the batch into units and lists their spikes.
 fn units(s: &ConvShape, problem: &Problem, pixels: usize, spikes: &[u8]) -> Vec<Unit> {
     let (height, _) = problem.grid();
     let probe = problem.band(0..1, 0..height);
@@ -89,7 +95,7 @@ fn channel_lists(
     spikes: &[u8],
 ) -> ChannelLists {
     let bytes = pad8(s.c_in) / 8;
-    // Each pixel's spikes, and its place in the padded gradient.
+    // The offset of each pixel's spikes, and its place in the padded gradient.
     let (mut sources, mut places) = (Vec::new(), Vec::new());
     if !class.taps.is_empty() {
         for (k, image) in band.images.clone().enumerate() {
@@ -104,7 +110,7 @@ fn channel_lists(
     ChannelLists::build(spikes, bytes, &sources, places)
 }
 
-/// All input channels of one class of a unit against one block of output channels.
+/// Adds up all input channels of one class of a unit for one block of output channels.
 struct Gather<'a> {
     gradient: *const f32,
     lists: &'a ChannelLists,
@@ -112,7 +118,7 @@ struct Gather<'a> {
     width: usize,
     c_in: usize,
     target: *mut f32,
-    /// Whether nothing was summed before.
+    /// Whether the target holds no sums yet.
     fresh: bool,
 }
 
@@ -153,7 +159,8 @@ impl Gather<'_> {
         }
     }
 
-    /// `K` taps by `N` vectors of output channels in registers, for each input channel.
+    /// Accumulates `K` taps by `N` vectors of output channels in registers, for each input
+    /// channel.
     #[inline(always)]
     unsafe fn add<S: Simd, const N: usize, const K: usize>(&self, taps: &[(usize, usize)]) {
         for c in 0..self.c_in {

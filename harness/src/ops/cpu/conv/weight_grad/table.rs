@@ -1,5 +1,6 @@
-//! The weight gradient of spikes by tables: the sums of all subsets of a few pixels' gradients. The spikes of an input
-//! channel, as a tap meets them at these pixels, are a subset's number.
+//! The weight's gradient for spikes by tables of the sums of all subsets of a few pixels'
+//! gradients. The spikes of an input channel that a tap meets at these pixels form the number
+//! of a subset.
 
 use crate::ops::cpu::conv::lists::transpose8;
 use crate::ops::cpu::conv::pack;
@@ -9,34 +10,36 @@ use crate::ops::cpu::parallel::{Aligned, Shared, scratch, tiles, vec_from_uninit
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use crate::ops::{ConvShape, pad8};
 
-/// Spikes that are looked up together.
+/// Spikes that are looked up together, as the bits of a word.
 const WORD_BITS: usize = 64;
-/// Groups that are summed together at least: fewer would cost less than their partial sum.
+/// The minimum number of groups per partial sum. Fewer groups would cost less than their
+/// partial sum.
 const MIN_GROUPS_PER_SUM: usize = 16;
 
-/// Output pixels that share tables, one after another in the map: `bits` a table, as many tables as a word has spikes for.
+/// Output pixels that share tables, consecutive in the map: `bits` per table, and as many
+/// tables as a word has spikes for.
 const fn group_pixels(bits: usize) -> usize {
     WORD_BITS / bits * bits
 }
 
-/// Whether a padded line of spikes is a word for each column of the stride.
+/// Whether the spikes of a padded line fit in one word per column of the stride.
 fn fits(s: &ConvShape) -> bool {
     (s.width + 2 * s.padding).div_ceil(s.stride) <= WORD_BITS
 }
 
-/// Whether these tables are faster than lists, and than a dense product. It must not depend on the machine: gradients
-/// would, for their sums are grouped otherwise.
+/// Whether these tables are faster than spike lists and than the dense algorithm. The decision
+/// must not depend on the machine, because the algorithms group their sums differently.
 pub(in crate::ops::cpu::conv) fn is_faster(s: &ConvShape, density: f64) -> bool {
     fits(s) && density > if s.kernel * s.kernel * s.c_in < 512 { 0.26 } else { 0.2 }
 }
 
-/// The OIHW gradient of the weight. What is summed together depends on the shape alone, so neither the number of threads
-/// nor the width of vectors changes a bit.
+/// The OIHW gradient of the weight. The grouping of the sums depends on the shape alone, so
+/// neither the number of threads nor the vector width changes a bit.
 pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &mut [f32]) {
-    assert!(fits(s), "lines of more than {WORD_BITS} columns: {s:?}");
+    assert!(fits(s), "the lines have more than {WORD_BITS} columns: {s:?}");
     let blocks = blocks(out_channels(s), MAX_BLOCK_WIDTH);
     let rows = s.kernel * s.kernel * s.c_in;
-    // Larger tables pay where more words look them up.
+    // Larger tables are faster if more words are looked up in them.
     let bits = match rows {
         ..256 => 4,
         256..2048 => 6,
@@ -45,7 +48,8 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
     let in_group = group_pixels(bits);
     let groups = (s.images * s.out_height() * s.out_width()).div_ceil(in_group);
     let words = words(s, spikes, in_group);
-    // Groups summed apart need a partial sum each: few where the weight is large and its blocks are enough tiles.
+    // Each separately summed run of groups needs a partial sum. There are few of them if the
+    // weight is large, because its blocks then give enough tiles.
     let per_sum = groups.div_ceil((32 / blocks.len()).clamp(1, groups)).max(MIN_GROUPS_PER_SUM);
     let (sums, each) = (groups.div_ceil(per_sum), rows * out_channels(s));
     let fill = |partials: Shared<f32>| {
@@ -77,8 +81,9 @@ pub(super) fn grad_weight(s: &ConvShape, spikes: &[u8], grad_out: &[f32], out: &
     pack::unpack(s, &partials.chunks(each).collect::<Vec<_>>(), &blocks, out);
 }
 
-/// The spikes of each channel on each line: a word for each column of the stride that a tap meets, whose bit `q` is the
-/// spike at column `stride·q + column` of the padded line. `[image][line][column][channel]`.
+/// The spikes of each channel on each line, as one word per column of the stride that a tap
+/// meets. Bit `q` of a word is the spike at column `stride·q + column` of the padded line. The
+/// layout is `[image][line][column][channel]`.
 fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
     let (bytes, columns) = (pad8(s.c_in) / 8, s.kernel.min(s.stride));
     let each = s.height * columns * 8 * bytes;
@@ -107,11 +112,12 @@ fn lines(s: &ConvShape, spikes: &[u8]) -> Vec<u64> {
             }
         }
     };
-    // SAFETY: each image's lines are zeroed, then filled.
+    // SAFETY: the lines of each image are zeroed, then filled.
     unsafe { vec_from_uninit(s.images * each, |lines| tiles(s.images, spikes.len() * 8, |image| fill(lines, image))) }
 }
 
-/// For each group: the spikes that each tap meets at its pixels, `[group][tap][channel]`.
+/// For each group, the spikes that each tap meets at the group's pixels:
+/// `[group][tap][channel]`.
 fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
     let lines = lines(s, spikes);
     let (height, width) = (s.out_height(), s.out_width());
@@ -124,7 +130,7 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
         let mut pixel = group * in_group;
         let end = pixels.min(pixel + in_group);
         while pixel < end {
-            // A stretch of a line of the map.
+            // The next stretch of pixels on one line of the map.
             let (image, oy, ox) = (pixel / (height * width), pixel / width % height, pixel % width);
             let count = (width - ox).min(end - pixel);
             let mask = u64::MAX >> (WORD_BITS - count);
@@ -140,22 +146,23 @@ fn words(s: &ConvShape, spikes: &[u8], in_group: usize) -> Vec<u64> {
             pixel += count;
         }
     };
-    // SAFETY: each group's words are zeroed, then filled.
+    // SAFETY: the words of each group are zeroed, then filled.
     unsafe { vec_from_uninit(groups * rows, |words| tiles(groups, groups * rows * 4, |group| fill(words, group))) }
 }
 
-/// Some groups of pixels for one block of output channels.
+/// Adds the sums of some groups of pixels, looked up in tables, for one block of output
+/// channels.
 struct AddFromTables<'a> {
     words: &'a [u64],
-    /// The gradient of the output, from the first pixel on.
+    /// The gradient of the output, from the first group's first pixel on.
     map: &'a [f32],
-    /// The block's first channel, and floats of a pixel.
+    /// The block's first channel, and the floats per pixel.
     start: usize,
     stride: usize,
-    /// Room for those of a group.
+    /// Room for the gradients of a group.
     gradients: &'a mut [f32],
     tables: &'a mut [f32],
-    /// Pixels of a table.
+    /// Pixels per table.
     bits: usize,
     /// `[tap][channel][width]`.
     sums: &'a mut [f32],
@@ -166,7 +173,7 @@ impl SimdKernel for AddFromTables<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: passed on; the widths are those of `blocks`, and there are tables of so many bits.
+        // SAFETY: passed on; the widths are those of `blocks`, and the tables have `bits` bits.
         unsafe {
             match (self.width / S::LANES, self.bits) {
                 (2, 4) => self.groups::<S, 2, 4>(),
@@ -186,13 +193,14 @@ impl AddFromTables<'_> {
         let width = N * S::LANES;
         let rows = self.sums.len() / width;
         for (words, map) in self.words.chunks_exact(rows).zip(self.map.chunks(group_pixels(BITS) * self.stride)) {
-            // The pixels beyond the last have no spikes, and gradients of zero.
+            // Pixels beyond the last one have no spikes, and gradients of zero.
             let count = map.len() / self.stride;
             for (to, from) in self.gradients.chunks_exact_mut(width).zip(map.chunks_exact(self.stride)) {
                 to.copy_from_slice(&from[self.start..self.start + width]);
             }
             self.gradients[count * width..].fill(0.0);
-            // SAFETY: there is a table for each `BITS` of the group's gradients, and each word chooses one row of each.
+            // SAFETY: there is a table for each `BITS` gradients of the group, and each word
+            // selects one row of each table.
             unsafe {
                 let tables = self.tables.as_mut_ptr();
                 for table in 0..WORD_BITS / BITS {
@@ -204,11 +212,11 @@ impl AddFromTables<'_> {
                 }
                 for (index, (word, sums)) in words.iter().zip(self.sums.chunks_exact_mut(width)).enumerate() {
                     if index < group_pixels(BITS) {
-                        // A pixel of the next group, which no cache has.
+                        // Prefetches a pixel of the next group, which is in no cache yet.
                         let next = map.as_ptr().wrapping_add((group_pixels(BITS) + index) * self.stride + self.start);
                         simd::prefetch(next, width);
                     }
-                    // Two sums, for one waits for each of its additions.
+                    // Two sums halve the chain of dependent additions.
                     let (mut sum, mut odd) = ([S::zero(); N], [S::zero(); N]);
                     for n in 0..N {
                         sum[n] = S::load(sums.as_ptr().add(n * S::LANES));
@@ -237,7 +245,7 @@ mod tests {
     use crate::ops::cpu::tests::reference::{self as naive, any_level, limited_level, map, same_on_any_threads};
     use proptest::prelude::*;
 
-    /// Tables of every size, words of one line and of many.
+    /// Shapes with tables of every size, and with words of one line and of many.
     fn shapes() -> impl Strategy<Value = ConvShape> {
         let channels = prop_oneof![1..20usize, 60..80usize, 230..250usize];
         let geometry = (1..6usize, 1..4usize, 0..4usize);

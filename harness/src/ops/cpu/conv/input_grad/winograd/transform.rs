@@ -1,4 +1,4 @@
-//! The transforms: gradients and weights to the 36 points, products back to pixels.
+//! The transforms of gradients and weights to the 36 points, and of products back to pixels.
 
 use super::{Job, POINTS, TileGrid};
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
@@ -8,7 +8,8 @@ use std::ops::Range;
 /// One dimension of the gradient's transform.
 #[inline(always)]
 unsafe fn forward<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: the caller's CPU has the instructions of `S` (here and below).
+    // SAFETY: the CPU has the instructions of `S`, which the caller guarantees (here and
+    // below).
     unsafe {
         let (two, four, minus_four, minus_five) = (S::splat(2.0), S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
         let (a, b) = (S::fma(minus_four, d[2], d[4]), S::fma(minus_four, d[1], d[3]));
@@ -43,7 +44,7 @@ unsafe fn weights<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
     }
 }
 
-/// One dimension of the way back.
+/// One dimension of the inverse transform.
 #[inline(always)]
 unsafe fn back<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
     unsafe {
@@ -58,7 +59,7 @@ unsafe fn back<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
     }
 }
 
-/// Some tiles of the gradient to `[point][tile][c_out]`.
+/// Transforms some tiles of the gradient to `[point][tile][c_out]`.
 pub(super) struct Transform<'a> {
     pub grid: TileGrid<'a>,
     pub tiles: Range<usize>,
@@ -75,13 +76,15 @@ impl SimdKernel for Transform<'_> {
         let (height, width, channels) = (s.out_height(), s.out_width(), pad8(s.c_out));
         let zeros = vec![0.0; channels];
         for (k, (image, y, x)) in self.grid.corners(self.tiles.clone()).enumerate() {
-            // Row y of the input meets rows y + padding - 2 .. of the output's gradient.
+            // Row y of the input meets the rows from y + padding - 2 on of the output's
+            // gradient.
             let (y, x) = ((y + s.padding) as isize - 2, (x + s.padding) as isize - 2);
             let pixel = |i: usize, j: usize| {
                 let pixel = ((image * height) as isize + y + i as isize) * width as isize + x + j as isize;
                 self.grad_out.as_ptr().wrapping_offset(pixel * channels as isize)
             };
-            // The new pixels of the tile below: maps are larger than caches, and hardware sees no pattern here.
+            // Prefetches the new pixels of the tile below: maps are larger than caches, and the
+            // hardware prefetcher sees no pattern.
             for i in 6..10 {
                 simd::prefetch(pixel(i, 1), 4 * channels);
             }
@@ -107,11 +110,11 @@ impl SimdKernel for Transform<'_> {
 }
 
 impl Transform<'_> {
-    /// Six by six pixels to the points of a tile.
+    /// Transforms 6×6 pixels to the points of a tile.
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, to: *mut f32, channels: usize, pixel: impl Fn(usize, usize) -> *const f32) {
         for c in (0..channels).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: passed on to the caller.
             unsafe {
                 let mut columns = [[S::zero(); 6]; 6];
                 for j in 0..6 {
@@ -129,13 +132,13 @@ impl Transform<'_> {
     }
 }
 
-/// Of six rows or columns from `first` on, those inside a map of `size`.
+/// The part of six rows or columns from `first` on that lies inside a map of `size`.
 fn within(first: isize, size: usize) -> Range<usize> {
     let start = (-first).clamp(0, 6) as usize;
     start..(size as isize - first).clamp(start as isize, 6) as usize
 }
 
-/// `[tap][c_out][width]` to `[point][c_out][width]`.
+/// Transforms `[tap][c_out][width]` to `[point][c_out][width]`.
 pub(super) struct TransformWeights<'a> {
     pub weight: &'a [f32],
     pub to: *mut f32,
@@ -167,7 +170,7 @@ impl SimdKernel for TransformWeights<'_> {
     }
 }
 
-/// `[point][tile][width]` to the 4×4 pixels of each tile.
+/// Transforms `[point][tile][width]` to the 4×4 pixels of each tile.
 pub(super) struct TransformBack<'a> {
     pub job: &'a Job<'a>,
     pub tiles: Range<usize>,
@@ -185,7 +188,7 @@ impl SimdKernel for TransformBack<'_> {
         for (k, (image, y, x)) in self.job.grid.corners(self.tiles.clone()).enumerate() {
             let corner = (image * s.height + y) * s.width + x;
             let (rows, columns) = (s.height - y, s.width - x);
-            // The tile below.
+            // Prefetches the tile below.
             let next = self.job.target.at((corner + 4 * s.width) * pad8(s.c_in) + self.start);
             for pixel in 0..16 {
                 let at = (pixel / 4 * s.width + pixel % 4) * pad8(s.c_in);
@@ -204,7 +207,8 @@ impl SimdKernel for TransformBack<'_> {
 }
 
 impl TransformBack<'_> {
-    /// The `k`th tile to the pixels from `corner` on, `inside` rows and columns of them if it is not `WHOLE`.
+    /// Writes the `k`th tile to the pixels from `corner` on. If the tile is not `WHOLE`, only
+    /// `inside` rows and columns of it lie in the map.
     #[inline(always)]
     unsafe fn tile<S: Simd, const WHOLE: bool>(&self, k: usize, corner: usize, inside: (usize, usize)) {
         let (channels, line, accumulate) = (pad8(self.job.grid.s.c_in), self.job.grid.s.width, self.job.accumulate);
