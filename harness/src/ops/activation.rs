@@ -1,4 +1,4 @@
-//! What flows between layers: channel-last maps, and spikes as bits.
+//! The values that flow between layers: channel-last maps, and spikes as bits.
 
 use super::{Input, cuda, pad8};
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
@@ -6,10 +6,10 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
-/// A layer's input or output, t slowest in `images = T·B`.
+/// A layer's input or output, with t as the slowest index of `images = T·B`.
 ///
-/// F32: a map `[images, height, width, pad8(channels)]`. U8: spikes `[images, height, width, pad8(channels)/8]`, bit k of
-/// byte j being channel 8j + k. Padding channels are 0.
+/// F32 is a map `[images, height, width, pad8(channels)]`. U8 are spikes `[images, height,
+/// width, pad8(channels)/8]`; bit k of byte j is channel 8j + k. Padding channels are 0.
 #[derive(Clone, Debug)]
 pub struct Activation {
     /// The values.
@@ -34,7 +34,7 @@ impl Activation {
         Ok(Self { tensor, channels })
     }
 
-    /// A copy on `device`, or itself where it is there.
+    /// A copy on `device`, or a clone of the handle if it is there already.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         Ok(Self { tensor: self.tensor.to_device(device)?, ..*self })
     }
@@ -54,13 +54,13 @@ impl Activation {
         self.tensor.dims()[1]
     }
 
-    /// Pixels a row.
+    /// Pixels per row.
     pub fn width(&self) -> usize {
         self.tensor.dims()[2]
     }
 }
 
-/// The values of a contiguous tensor in host memory, for the time of a borrow.
+/// The values of a contiguous tensor in host memory, while they are borrowed.
 pub struct Host<'a, T> {
     guard: candle_core::StorageRef<'a>,
     range: Range<usize>,
@@ -70,7 +70,7 @@ pub struct Host<'a, T> {
 /// Borrows a tensor's values.
 ///
 /// # Errors
-/// On another device, another type, or a tensor that is not contiguous.
+/// If the tensor is on another device, has another type or is not contiguous.
 pub fn host<T: WithDType>(tensor: &Tensor) -> Result<Host<'_, T>> {
     let (guard, layout) = tensor.storage_and_layout();
     let Some((start, end)) = layout.contiguous_offsets() else {
@@ -87,7 +87,7 @@ impl<T: WithDType> Deref for Host<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // `host` checked both; an empty slice would fail the kernels' own length checks.
+        // `host` has checked both. An empty slice would fail the kernels' own length checks.
         match &*self.guard {
             Storage::Cpu(storage) => slice(storage).map_or(&[], |values| &values[self.range.clone()]),
             _ => &[],
@@ -99,7 +99,8 @@ fn slice<T: WithDType>(storage: &CpuStorage) -> Option<&[T]> {
     storage.as_slice::<T>().ok()
 }
 
-/// Changes a tensor's values in host memory, in place: every clone of the tensor sees it.
+/// Changes a tensor's values in host memory, in place. Every clone of the tensor sees the
+/// change.
 pub fn modify<R>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
     struct Op<F, R>(RefCell<(Option<F>, Option<R>)>);
     impl<F: FnOnce(&mut [f32]) -> R, R> candle_core::InplaceOp1 for Op<F, R> {

@@ -1,4 +1,4 @@
-//! Convolutions over activations, by device.
+//! Convolutions of activations, dispatched by device.
 
 use super::activation::{Activation, host, modify, with_input};
 use super::{ConvShape, cpu, cuda, pad8};
@@ -21,7 +21,8 @@ pub(super) fn shape(c: &ConvNorm, x: &Activation) -> ConvShape {
     }
 }
 
-/// `[images, H, W, c_in]` to `[images, H', W', c_out]`, padding `kernel / 2`. `packed`: of this weight, from passes before.
+/// The convolution from `[images, H, W, c_in]` to `[images, H', W', c_out]`, with a padding of
+/// `kernel / 2`. Passes with the same weight may share `cache`.
 pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, cache: Option<&ConvWeightCache>) -> Result<Activation> {
     let s = shape(c, x);
     if cuda::runs_on_cuda(&x.tensor) {
@@ -33,7 +34,7 @@ pub fn forward(c: &ConvNorm, x: &Activation, weight: &Tensor, cache: Option<&Con
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_out })
 }
 
-/// Gradient of the weight, OIHW.
+/// The gradient of the weight, OIHW.
 pub fn grad_weight(c: &ConvNorm, x: &Activation, grad_out: &Activation) -> Result<Tensor> {
     let s = shape(c, x);
     if cuda::runs_on_cuda(&x.tensor) {
@@ -45,7 +46,8 @@ pub fn grad_weight(c: &ConvNorm, x: &Activation, grad_out: &Activation) -> Resul
     Tensor::from_vec(out, (c.c_out, c.c_in, c.kernel, c.kernel), &Device::Cpu)
 }
 
-/// Gradient of the input; added onto `to`, in place, where that is given (the shortcut's).
+/// The gradient of the input. If `to` is given (the shortcut's gradient), the result is added
+/// to it in place.
 pub fn grad_input(
     c: &ConvNorm,
     x: &Activation,
@@ -69,13 +71,15 @@ pub fn grad_input(
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: c.c_in })
 }
 
-/// Accumulates that the spikes in `x` cause in this convolution: each reaches the outputs whose window covers it.
+/// The synaptic operations that the spikes in `x` cause in this convolution: each spike reaches
+/// the outputs whose window covers it.
 ///
-/// An average-pooled map counts the spikes that were pooled (the pool folds into the weights), 2×2 windows assumed.
+/// For an average-pooled map, the spikes before the pool are counted (the pool folds into the
+/// weights), assuming 2×2 windows.
 pub fn synops(c: &ConvNorm, x: &Activation) -> Result<f64> {
     let s = shape(c, x);
     let covered = |position: usize, size: usize, out: usize| {
-        // Output o covers o·stride − padding .. + kernel.
+        // Output o covers the inputs from o·stride − padding on, `kernel` of them.
         let reaches = |o: &usize| {
             let start = (o * s.stride) as isize - s.padding as isize;
             (start..start + s.kernel as isize).contains(&(position as isize))
@@ -112,16 +116,18 @@ mod tests {
 
     #[test]
     fn synops_are_those_counted_by_hand() {
-        // One 3x3 image of one channel, a spike in the corner and one in the middle; 3x3 kernel, padding 1, two outputs.
+        // One 3×3 image of one channel has a spike in the corner and one in the middle. The
+        // kernel is 3×3 with padding 1 and two outputs.
         let conv = |kernel, stride| ConvNorm { weight: 0, running: 0, c_in: 1, c_out: 2, kernel, stride, gain: 1.0 };
         let bits = vec![1u8, 0, 0, 0, 1, 0, 0, 0, 0];
         let x = Activation { tensor: Tensor::from_vec(bits, (1, 3, 3, 1), &Device::Cpu).unwrap(), channels: 1 };
         // The corner lies in 4 windows, the middle in 9; each window has two outputs.
         assert_eq!(synops(&conv(3, 1), &x).unwrap(), 26.0);
-        // Stride 2: windows centred on the four corners; the corner's own, and all four for the middle.
+        // With stride 2 the windows are centred on the four corners. One of them covers the
+        // corner spike, all four cover the middle spike.
         assert_eq!(synops(&conv(3, 2), &x).unwrap(), 10.0);
         assert_eq!(synops(&conv(1, 1), &x).unwrap(), 4.0);
-        // Averaged over 2x2: a quarter is one spike.
+        // Averages over 2×2 windows: a value of a quarter is one spike.
         let map = Activation::from_images(&[0.25, 0.5, 0.0, 1.0], [1, 2, 2, 1], &Device::Cpu).unwrap();
         assert_eq!(synops(&conv(1, 1), &map).unwrap(), 14.0);
     }

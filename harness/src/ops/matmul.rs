@@ -1,21 +1,25 @@
-//! The product of small matrices, by device.
+//! The product of small matrices, dispatched by device.
 
 use super::cpu::matmul::{Matrix, product};
 use super::cuda;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
-/// `a · b` of f32 matrices of any strides.
+/// `a · b` for f32 matrices with any strides.
 ///
-/// On a CPU candle's own product, whose bits this has, asks the system for the number of its cores each time, unless
-/// `RAYON_NUM_THREADS` says it: on Linux it reads all of `/proc/cpuinfo`, which takes longer than the readout of a small
-/// network.
+/// On a CPU, the result is bit-identical to candle's matmul. We call `gemm` directly because
+/// candle reads `/proc/cpuinfo` on every call (0.1 ms, unless `RAYON_NUM_THREADS` is set),
+/// which costs more than the readout of a small network.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if cuda::runs_on_cuda(a) {
         return a.matmul(b);
     }
     let dims = (a.dim(0)?, b.dim(1)?);
     if a.dim(1)? != b.dim(0)? {
-        bail!("a product of {:?} and {:?}: as many columns as rows", a.shape(), b.shape());
+        bail!(
+            "a product of {:?} and {:?}: the first needs as many columns as the second has rows",
+            a.shape(),
+            b.shape()
+        );
     }
     let out = with_matrix(a, |a| with_matrix(b, |b| product(a, b)))??;
     Tensor::from_vec(out, dims, &Device::Cpu)
@@ -72,11 +76,11 @@ mod tests {
         let a = Tensor::new(&[[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], &Device::Cpu).unwrap();
         let square = matmul(&a, &a.t().unwrap()).unwrap();
         assert_eq!(square.to_vec2::<f32>().unwrap(), [[14.0, 32.0], [32.0, 77.0]]);
-        // A part of a tensor: columns 1 and 2.
+        // A view of a part of a tensor: columns 1 and 2.
         let part = a.narrow(1, 1, 2).unwrap();
         let product = matmul(&part.t().unwrap(), &part).unwrap();
         assert_eq!(product.to_vec2::<f32>().unwrap(), [[29.0, 36.0], [36.0, 45.0]]);
-        assert!(matmul(&a, &a).unwrap_err().to_string().contains("as many columns as rows"));
+        assert!(matmul(&a, &a).unwrap_err().to_string().contains("as many columns as the second has rows"));
         let double = a.to_dtype(candle_core::DType::F64).unwrap();
         assert!(matmul(&a, &double.t().unwrap()).unwrap_err().to_string().contains("not F64"));
     }

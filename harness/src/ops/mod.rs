@@ -1,5 +1,6 @@
-//! The arithmetic of the network, one folder a device. Maps are channel-last `[images, height, width, pad8(c)]` f32 with
-//! zeros in the padding channels; spikes are bits, `[images, height, width, pad8(c)/8]`, bit k of byte j = channel 8j+k.
+//! The arithmetic of the network, with one folder per kind of device. Maps are channel-last
+//! `[images, height, width, pad8(c)]` f32 with zeros in the padding channels. Spikes are bits,
+//! `[images, height, width, pad8(c)/8]`; bit k of byte j is channel 8j+k.
 
 pub mod activation;
 pub mod conv;
@@ -14,34 +15,36 @@ pub mod pool;
 use candle_core::Device;
 pub use methods::lif::Reset;
 
-/// Runs `f`, a pass of a network: on a CPU, with the pool's threads kept [with_spinning_workers](cpu::with_spinning_workers).
+/// Runs `f`, a pass of a network. On a CPU, the pool's threads spin meanwhile
+/// ([`cpu::with_spinning_workers`]).
 pub fn with_spinning_workers<R>(device: &Device, f: impl FnOnce() -> R) -> R {
     if device.is_cpu() { cpu::with_spinning_workers(f) } else { f() }
 }
 
-/// `c` rounded up to the multiple of 8 that maps and spikes are padded to.
+/// `c` rounded up to a multiple of 8, to which maps and spikes are padded.
 pub const fn pad8(c: usize) -> usize {
     c.next_multiple_of(8)
 }
 
-/// The geometry of a square convolution; weights are OIHW `[c_out, c_in, kernel, kernel]`, unpadded.
+/// The geometry of a square convolution. Weights are OIHW `[c_out, c_in, kernel, kernel]`,
+/// unpadded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
-    /// T·B, t slowest.
+    /// T·B, with t as the slowest index.
     pub images: usize,
     /// Rows of the input.
     pub height: usize,
     /// Columns of the input.
     pub width: usize,
-    /// Real (unpadded) input channels.
+    /// Input channels without padding.
     pub c_in: usize,
-    /// Real (unpadded) output channels.
+    /// Output channels without padding.
     pub c_out: usize,
-    /// Side of the kernel.
+    /// The side of the kernel.
     pub kernel: usize,
-    /// Step between outputs.
+    /// The distance between the windows of two outputs.
     pub stride: usize,
-    /// Zeros around the input.
+    /// The width of the border of zeros around the input.
     pub padding: usize,
 }
 
@@ -77,7 +80,7 @@ impl ConvShape {
     }
 }
 
-/// What a convolution or a pooling reads.
+/// The input of a convolution or a pooling.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// A channel-last f32 map.
@@ -87,7 +90,7 @@ pub enum Input<'a> {
 }
 
 impl Input<'_> {
-    /// The number of values (bits or floats) it holds.
+    /// The number of values (bits or floats).
     pub fn len(&self) -> usize {
         match self {
             Self::Map(map) => map.len(),
@@ -95,7 +98,7 @@ impl Input<'_> {
         }
     }
 
-    /// Whether it holds nothing.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

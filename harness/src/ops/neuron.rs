@@ -1,4 +1,4 @@
-//! Neurons over folded norms: LIF over T, and the ANN twin's ReLU.
+//! Neurons on currents with folded norms: LIF over T, and the ReLU of the ANN twin.
 
 use super::activation::{Activation, Host, host, modify};
 use super::conv::{self, ConvWeightCache};
@@ -10,7 +10,7 @@ use candle_core::{Device, Result, Tensor};
 use methods::lif::Lif;
 use methods::surrogate::Surrogate;
 
-/// Sums over all rows, f64 `[pad8(C)]`: what the gradients of norms need.
+/// Sums over all rows, f64 `[pad8(C)]`, from which the gradients of norms follow.
 #[derive(Clone, Debug)]
 pub struct ChannelSums {
     /// Σ gradient of the current.
@@ -98,7 +98,8 @@ fn lif_shape(lif: &Lif, time_steps: usize, positions: usize, channels: usize) ->
     }
 }
 
-/// Spikes `[T·B, H, W, C]` from a current over T·B rows, or over B rows that hold at every t.
+/// Spikes `[T·B, H, W, C]` from a current over T·B rows, or over B rows if it is the same at
+/// every t.
 pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let x = &main.conv_out;
     if cuda::runs_on_cuda(&x.tensor) {
@@ -111,19 +112,19 @@ pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels: x.channels })
 }
 
-/// A convolution with a norm of known statistics.
+/// A convolution followed by a norm with known statistics.
 pub struct FoldedConv<'a> {
-    /// Its geometry.
+    /// The convolution's geometry.
     pub conv: &'a ConvNorm,
     /// OIHW.
     pub weight: &'a Tensor,
-    /// Of this weight, from passes before.
+    /// The layouts of this weight, which passes share.
     pub cache: Option<&'a ConvWeightCache>,
     /// The norm.
     pub norm: norm::Folded,
 }
 
-/// The spikes that [`lif`] gives behind a convolution of the spikes `x`, in host memory.
+/// The spikes of [`lif`] for the main branch `main` over the spikes `x`, in host memory.
 pub fn conv_lif(
     lif: &Lif,
     time_steps: usize,
@@ -141,8 +142,8 @@ pub fn conv_lif(
     Ok(Activation { tensor: Tensor::from_vec(spikes, dims, &Device::Cpu)?, channels })
 }
 
-/// Turns the gradient of the spikes into that of the current, in its memory, with its channel sums; the membrane is
-/// recomputed.
+/// Turns the gradient of the spikes into that of the current, in its memory, and returns its
+/// sums per channel. The membrane is recomputed.
 pub fn lif_backward(
     lif: &Lif,
     time_steps: usize,
@@ -160,12 +161,12 @@ pub fn lif_backward(
     let shape = lif_shape(lif, time_steps, batch * x.height() * x.width(), x.channels);
     let backward = |grad: &mut [f32]| cpu::lif::backward(&shape, &main_branch.view(), &side.view(), grad, surrogate);
     let sums = ChannelSums::on_host(modify(&grad_spikes.tensor, backward)?)?;
-    // A current that holds at every t has a gradient for one of them: the sum.
+    // A current that is the same at every t has one gradient: the sum over t.
     let tensor = grad_spikes.tensor.narrow(0, 0, x.images())?;
     Ok((Activation { tensor, channels: x.channels }, sums))
 }
 
-/// max(0, current).
+/// `max(0, current)`.
 pub fn relu(main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let x = &main.conv_out;
     if cuda::runs_on_cuda(&x.tensor) {
@@ -191,7 +192,8 @@ pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> R
     Ok((Activation { tensor, channels: x.channels }, ChannelSums::on_host(sums)?))
 }
 
-/// The current `[rows, H, W, pad8(C)]` of a neuron, written out: for dumps and histograms, not for training.
+/// The current `[rows, H, W, pad8(C)]` of a neuron as a map, for dumps and histograms rather
+/// than for training.
 pub fn current(main: &Normed, shortcut: &Shortcut) -> Result<Vec<f32>> {
     let (main, shortcut) = (main.to_device(&Device::Cpu)?, shortcut.to_device(&Device::Cpu)?);
     let (main, side) = (BorrowedBranch::new(&main)?, BorrowedShortcut::new(&shortcut)?);

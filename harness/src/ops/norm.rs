@@ -1,4 +1,5 @@
-//! Batch norm and tdBN over (T, B, H, W), folded into an affine function that the neuron applies.
+//! Batch norm and tdBN over (T, B, H, W), folded into an affine function that the neuron
+//! applies.
 
 use super::activation::{Activation, host, modify};
 use super::cpu::norm::{Coefficients, new_norm_backward, norm_backward};
@@ -7,7 +8,7 @@ use crate::model::network::{NORM_EPSILON, Normed};
 use crate::model::running::Running;
 use candle_core::{Device, Result, Tensor, WithDType};
 
-/// Mean and biased variance of each padded channel, f64 `[pad8(C)]`.
+/// The mean and biased variance of each padded channel, f64 `[pad8(C)]`.
 #[derive(Clone, Debug)]
 pub struct Statistics {
     /// The mean.
@@ -16,7 +17,7 @@ pub struct Statistics {
     pub variance: Tensor,
 }
 
-/// Mean and biased variance of each channel.
+/// The mean and biased variance of each channel.
 pub fn statistics(map: &Activation) -> Result<Statistics> {
     if cuda::runs_on_cuda(&map.tensor) {
         return cuda::norm::statistics(map);
@@ -26,7 +27,7 @@ pub fn statistics(map: &Activation) -> Result<Statistics> {
     Ok(Statistics { mean: vector(mean)?, variance: vector(variance)? })
 }
 
-/// A value a channel, in host memory.
+/// A vector of one value per channel, in host memory.
 fn vector<T: WithDType>(values: Vec<T>) -> Result<Tensor> {
     let n = values.len();
     Tensor::from_vec(values, n, &Device::Cpu)
@@ -75,12 +76,12 @@ pub struct Folded {
 }
 
 impl Folded {
-    /// For kernels.
+    /// A view for the CPU kernels.
     pub fn view(&self) -> cpu::lif::Folded<'_> {
         cpu::lif::Folded { scale: &self.scale, shift: &self.shift }
     }
 
-    /// Of statistics and parameters in host memory.
+    /// Folds statistics and parameters that are in host memory.
     pub fn new(statistics: &Statistics, gamma: &Tensor, beta: &Tensor, gain: f64) -> Result<Self> {
         let (mean, variance) = (host::<f64>(&statistics.mean)?, host::<f64>(&statistics.variance)?);
         let (gamma, beta) = (host::<f32>(gamma)?, host::<f32>(beta)?);
@@ -94,27 +95,28 @@ impl Folded {
     }
 }
 
-/// What [`backward`] gives.
+/// The gradients that [`backward`] computes.
 pub struct NormGradients {
-    /// Of γ.
+    /// The gradient of γ.
     pub gamma: Tensor,
-    /// Of β.
+    /// The gradient of β.
     pub beta: Tensor,
-    /// Of the convolution's output.
+    /// The gradient of the convolution's output.
     pub conv_out: Activation,
 }
 
 /// The gradient of a norm's output.
 pub enum Grad<'a> {
-    /// Its memory becomes the gradient of the input.
+    /// An owned gradient: its memory is reused for the gradient of the input.
     Owned(Activation),
-    /// It is needed again: a shortcut gets it too.
+    /// A gradient that is still needed, because the shortcut receives it too.
     Borrowed(&'a Activation),
 }
 
-/// Backward of a norm with batch statistics.
+/// The backward pass of a norm with batch statistics.
 ///
-/// `current`: gradient of the norm's output, with its sums a channel: `sum` = Σ g, `sum_map` = Σ g·conv_out.
+/// `current` is the gradient of the norm's output. `sum` = Σ g and `sum_map` = Σ g·conv_out are
+/// its sums per channel.
 pub fn backward(
     normed: &Normed,
     current: Grad<'_>,

@@ -1,17 +1,17 @@
-//! SGD with momentum and weight decay (PyTorch's), over the ordered parameters.
+//! SGD with momentum and weight decay, as in PyTorch, over the ordered parameters.
 
 use super::activation::{host, modify};
 use super::{cpu, cuda};
 use candle_core::{Result, Tensor};
 
-/// Constants of one step.
+/// The constants of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
-    /// Learning rate.
+    /// The learning rate.
     pub lr: f64,
-    /// Momentum.
+    /// The share of the old velocity that is kept.
     pub momentum: f64,
-    /// Weight decay, on every parameter.
+    /// The weight decay, which applies to every parameter.
     pub weight_decay: f64,
 }
 
@@ -35,7 +35,7 @@ impl Sgd {
     }
 }
 
-/// Cosine from `lr` to 0 over all steps of a stage.
+/// The cosine schedule from `lr` to 0 over all steps of a stage.
 pub fn cosine(lr: f64, step: usize, steps: usize) -> f64 {
     0.5 * lr * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
 }

@@ -1,4 +1,4 @@
-//! Average pools over activations, and spike counts.
+//! Average pools of activations, and spike counts, dispatched by device.
 
 use super::activation::{Activation, host, with_input};
 use super::{cpu, cuda, pad8};
@@ -18,7 +18,7 @@ fn shape(x: &Activation, pool: Pool) -> cpu::pool::PoolShape {
     }
 }
 
-/// Average pooling of spikes or a map, to a map.
+/// Average pooling of spikes or of a map, to a map.
 pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
     let s = shape(x, pool);
     if s.out_len() == 0 {
@@ -32,7 +32,7 @@ pub fn average(x: &Activation, pool: Pool) -> Result<Activation> {
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 
-/// Gradient of the pool's input `x`.
+/// The gradient of the pool's input `x`.
 pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result<Activation> {
     let s = shape(x, pool);
     if cuda::runs_on_cuda(&x.tensor) {
@@ -43,7 +43,7 @@ pub fn average_backward(x: &Activation, pool: Pool, grad: &Activation) -> Result
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 
-/// `[images, H, W, C]` to `[images, C]` without padding.
+/// The average over each image: `[images, H, W, C]` to `[images, C]` without padding.
 pub fn global_average(x: &Activation) -> Result<Tensor> {
     let (images, positions, padded) = (x.images(), x.height() * x.width(), pad8(x.channels));
     if cuda::runs_on_cuda(&x.tensor) {
@@ -54,7 +54,7 @@ pub fn global_average(x: &Activation) -> Result<Tensor> {
     Tensor::from_vec(out, (images, padded), &Device::Cpu)?.narrow(1, 0, x.channels)?.contiguous()
 }
 
-/// Gradient of the map from that of its global average `[images, C]`.
+/// The gradient of the map, given the gradient of its global average `[images, C]`.
 pub fn global_average_backward(x: &Activation, grad: &Tensor) -> Result<Activation> {
     let padded = pad8(x.channels);
     let grad = grad.pad_with_zeros(1, 0, padded - x.channels)?.contiguous()?;
@@ -67,7 +67,7 @@ pub fn global_average_backward(x: &Activation, grad: &Tensor) -> Result<Activati
     Ok(Activation { tensor: Tensor::from_vec(out, dims, &Device::Cpu)?, channels: x.channels })
 }
 
-/// Spikes in an activation, `[1]`, I64, on its device.
+/// The number of spikes in an activation, `[1]`, I64, on its device.
 pub fn spike_count(x: &Activation) -> Result<Tensor> {
     if cuda::runs_on_cuda(&x.tensor) {
         return cuda::pool::count_spikes(x);

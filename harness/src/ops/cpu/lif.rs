@@ -1,4 +1,5 @@
-//! Batch norm, shortcut and LIF neurons in one pass over the maps; backward recomputes the membrane.
+//! Batch norm, shortcut and LIF neurons in one pass over the maps. The backward pass recomputes
+//! the membrane.
 
 mod backward;
 mod current;
@@ -14,9 +15,9 @@ pub use relu::{relu_backward, relu_forward};
 /// A batch norm as an affine function: `scale[c]·x + shift[c]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Folded<'a> {
-    /// One a padded channel; 0 in the padding.
+    /// One per padded channel, 0 in the padding.
     pub scale: &'a [f32],
-    /// One a padded channel; 0 in the padding.
+    /// One per padded channel, 0 in the padding.
     pub shift: &'a [f32],
 }
 
@@ -25,24 +26,24 @@ pub struct Folded<'a> {
 pub struct Branch<'a> {
     /// Channel-last rows.
     pub map: &'a [f32],
-    /// What the norm makes of its values.
+    /// The norm of its values.
     pub norm: Folded<'a>,
 }
 
-/// What is added to the main branch's current.
+/// The values that are added to the current of the main branch.
 #[derive(Clone, Copy, Debug)]
 pub enum Shortcut<'a> {
     /// Nothing.
     None,
     /// Bit-packed spikes.
     Spikes(&'a [u8]),
-    /// A map as it is.
+    /// A map without a norm.
     Map(&'a [f32]),
-    /// A map through its own norm.
+    /// A map with its own norm.
     Branch(Branch<'a>),
 }
 
-/// The neurons: `T·positions` rows, t slowest.
+/// The neurons: `T·positions` rows, with t as the slowest index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LifShape {
     /// T.
@@ -51,11 +52,11 @@ pub struct LifShape {
     pub positions: usize,
     /// Padded channels.
     pub channels: usize,
-    /// Decay: `u[t] = tau·u[t-1]·… + I[t]`.
+    /// The decay: `u[t] = tau·u[t-1]·… + I[t]`.
     pub tau: f32,
-    /// Threshold: a spike where `u >= v_th`.
+    /// The threshold: a neuron fires if `u >= v_th`.
     pub v_th: f32,
-    /// What a spike does to the membrane.
+    /// The effect of a spike on the membrane.
     pub reset: Reset,
     /// Whether the gradient stops at the reset.
     pub detach_reset: bool,
@@ -67,7 +68,8 @@ impl LifShape {
         self.time_steps * self.positions * self.channels
     }
 
-    /// Positions of a tile, and the number of tiles: some 64 KB of current each, cut by shape alone.
+    /// The positions per tile and the number of tiles. A tile has about 64 KB of current; its
+    /// size depends on the shape alone.
     fn tiles(&self) -> (usize, usize) {
         let each = ((1 << 14) / (self.channels * self.time_steps)).clamp(1, self.positions.max(1));
         (each, self.positions.div_ceil(each))
@@ -79,7 +81,8 @@ impl LifShape {
         check(norm, shortcut, self.channels, self.len());
     }
 
-    /// The same of the main branch too; returns whether the current is the same at every t.
+    /// Panics unless the main branch has this shape too. Returns whether its map is broadcast
+    /// over t.
     fn check_main(&self, main: &Branch, shortcut: &Shortcut) -> bool {
         self.check(&main.norm, shortcut);
         let broadcast = main.map.len() != self.len();
@@ -91,7 +94,7 @@ impl LifShape {
     }
 }
 
-/// Panics unless coefficients have `channels` elements and the shortcut `len` values.
+/// Panics unless the coefficients have `channels` elements and the shortcut `len` values.
 fn check(main: &Folded, shortcut: &Shortcut, channels: usize, len: usize) {
     let norm = |n: &Folded| assert!(n.scale.len() == channels && n.shift.len() == channels, "{channels} coefficients");
     norm(main);
@@ -107,7 +110,8 @@ fn check(main: &Folded, shortcut: &Shortcut, channels: usize, len: usize) {
     assert_eq!(values, len, "the shortcut has a value for each current");
 }
 
-/// Sums over all rows, one a padded channel: what the norms' and affine parameters' gradients need.
+/// Sums over all rows, one per padded channel, from which the gradients of norms and affine
+/// parameters follow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelSums {
     /// Σ gradient of the current.

@@ -1,18 +1,21 @@
-//! Vector code written once, instantiated for AVX-512, AVX2+FMA and any machine.
+//! Vector code that is written once and compiled for AVX-512, for AVX2 with FMA and for any
+//! machine.
 
 use super::byte::{FLOATS, SET_BITS};
 use crate::exit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A vector of f32 lanes, whose bits some methods take for i32s.
+/// A vector of f32 lanes. Some methods interpret the bits of the lanes as i32s.
 ///
 /// # Safety
-/// Every method may only run on a CPU with the implementation's instructions, and be inlined into a function that
-/// enables them: both hold inside [`SimdKernel::run`] when called by [`run`].
+/// A method may only run on a CPU with the implementation's instructions, and must be inlined
+/// into a function that enables them. Both hold inside [`SimdKernel::run`] if it is called by
+/// [`run`].
 pub(super) trait Simd: Copy + Send + Sync + 'static {
     type V: Copy;
     const LANES: usize;
-    /// Architectural vector registers; fewer than 16 stands for vectors that take two.
+    /// The number of architectural vector registers. Fewer than 16 means that a vector occupies
+    /// two registers.
     const REGISTERS: usize;
     unsafe fn zero() -> Self::V;
     unsafe fn splat(x: f32) -> Self::V;
@@ -24,13 +27,14 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store(p: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
-    /// `a·b + c`, fused where the machine does it.
+    /// `a·b + c`, fused if the machine supports it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// Of the eight numbers at `from`, those whose bit of `byte` is set, in order, then anything.
+    /// Compacts the eight values at `from`: the values whose bit in `byte` is set come first,
+    /// in order; the rest of `to` is unspecified.
     ///
     /// # Safety
-    /// `from` is readable, `to` writable for eight.
+    /// `from` is readable for eight values, and `to` is writable for eight.
     #[inline(always)]
     unsafe fn compact(byte: u8, from: *const u16, to: *mut u16) {
         // SAFETY: the caller's.
@@ -42,22 +46,22 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the caller's.
         unsafe { to.write_unaligned(picked) };
     }
-    /// Adds lanes that hold i32s.
+    /// Adds lanes that hold i32s, wrapping.
     unsafe fn add_ints(a: Self::V, b: Self::V) -> Self::V;
-    /// Subtracts lanes that hold i32s.
+    /// Subtracts lanes that hold i32s, wrapping.
     unsafe fn sub_ints(a: Self::V, b: Self::V) -> Self::V;
     /// The nearest i32s, ties to even.
     unsafe fn to_ints(x: Self::V) -> Self::V;
-    /// f32s from lanes that hold i32s.
+    /// Converts lanes that hold i32s to f32s.
     unsafe fn from_ints(x: Self::V) -> Self::V;
-    /// Lane by lane: `yes` where `x >= bound`, else `no`.
+    /// `yes` in the lanes in which `x >= bound`, `no` in the others.
     unsafe fn at_least(x: Self::V, bound: Self::V, yes: Self::V, no: Self::V) -> Self::V;
-    /// Writes `LANES` bits: whether `x >= bound`.
+    /// Writes `LANES` bits, each of which tells whether `x >= bound`.
     ///
     /// # Safety
     /// `to` is writable for `LANES / 8` bytes.
     unsafe fn store_bits(to: *mut u8, x: Self::V, bound: Self::V);
-    /// 0.0 and 1.0 from `LANES` bits.
+    /// Expands `LANES` bits to 0.0 and 1.0.
     ///
     /// # Safety
     /// `from` is readable for `LANES / 8` bytes.
@@ -158,7 +162,8 @@ mod x86 {
         ($name:ident, $v:ty, $lanes:expr, $registers:expr, $zero:ident $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident, { $($bits:item)* }) => {
             #[derive(Clone, Copy)]
             pub(crate) struct $name;
-            // SAFETY of each block: the trait's contract, the CPU has the instructions and pointers are valid.
+            // SAFETY of each block: by the trait's contract, the CPU has the instructions and
+            // pointers are valid.
             impl Simd for $name {
                 type V = $v;
                 const LANES: usize = $lanes;
@@ -271,7 +276,8 @@ mod x86 {
     });
 }
 
-/// An inner loop, generic over the vector. `run` and all it calls must be `#[inline(always)]`.
+/// An inner loop that is generic over the vector type. `run` and all functions it calls must be
+/// `#[inline(always)]`.
 pub(super) trait SimdKernel {
     type Output;
     /// # Safety
@@ -293,16 +299,16 @@ unsafe fn run_avx2<K: SimdKernel>(kernel: K) -> K::Output {
     unsafe { kernel.run::<x86::Avx2>() }
 }
 
-/// Runs `kernel` with the widest vector that the machine has and that divides `lanes_divide` floats.
+/// Runs `kernel` with the machine's widest vector whose lanes divide `lanes_divide`.
 pub(super) fn run<K: SimdKernel>(kernel: K, lanes_divide: usize) -> K::Output {
     match level() {
-        // SAFETY: `level` has seen these features on this CPU.
+        // SAFETY: `level` has detected these features on this CPU.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if lanes_divide.is_multiple_of(16) => unsafe { run_avx512(kernel) },
         // SAFETY: as above; AVX-512 implies AVX2 and FMA here.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 | Level::Avx2 => unsafe { run_avx2(kernel) },
-        // SAFETY: `Portable` needs no instructions.
+        // SAFETY: `Portable` needs no special instructions.
         _ => unsafe { kernel.run::<Portable>() },
     }
 }
@@ -311,11 +317,11 @@ macro_rules! pin {
     ($name:ident, $doc:expr, $($t:tt)*) => {
         #[doc = $doc]
         #[inline(always)]
-        // It is only kept in a register.
+        // The pointer is only kept in a register.
         #[allow(clippy::pointers_in_nomem_asm_block)]
         pub(super) fn $name(mut value: $($t)*) -> $($t)* {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            // SAFETY: no instruction.
+            // SAFETY: the block contains no instruction.
             unsafe {
                 std::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
             }
@@ -325,14 +331,18 @@ macro_rules! pin {
         }
     };
 }
-pin!(pin_word, "The word. A rotation of it stays one, where the compiler would make a move and a shift of it.", u64);
+pin!(
+    pin_word,
+    "Returns `value` unchanged. It keeps the compiler from splitting a rotation of the word into a move and a shift.",
+    u64
+);
 pin!(
     pin_row,
-    "The pointer. Its sum is taken once, where the compiler would have every load from it add up.",
+    "Returns `value` unchanged. It makes the compiler compute the address once instead of in every load.",
     *const u8
 );
 
-/// Asks for the cache lines of `len` floats from `p` on, wherever that points.
+/// Prefetches the cache lines of `len` floats from `p` on. `p` need not be valid.
 #[inline(always)]
 pub(super) fn prefetch(p: *const f32, len: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -345,11 +355,11 @@ pub(super) fn prefetch(p: *const f32, len: usize) {
     let _ = (p, len);
 }
 
-/// The instructions that kernels use.
+/// The instruction sets for which kernels are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Any machine's.
+    /// Instructions of every machine.
     Portable = 1,
     /// AVX2 and FMA.
     Avx2 = 2,
@@ -359,7 +369,7 @@ pub enum Level {
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
-/// The instructions in use: the CPU's best, detected once, or the [`limit`].
+/// The instructions in use: the CPU's best, detected once, or fewer after [`limit`].
 pub(super) fn level() -> Level {
     match LEVEL.load(Ordering::Relaxed) {
         1 => Level::Portable,
@@ -372,10 +382,11 @@ pub(super) fn level() -> Level {
     }
 }
 
-/// Heeds `HARNESS_INSTRUCTIONS`: `portable`, `avx2` or `avx512` gives unlike machines the same kernels.
+/// Applies `HARNESS_INSTRUCTIONS`. With the value `portable`, `avx2` or `avx512`, different
+/// machines use the same kernels.
 ///
 /// # Errors
-/// Exit code 2 for another word, and for instructions that this CPU lacks.
+/// Exit code 2 for any other word, and for instructions that this CPU does not have.
 pub fn limit_by_environment() -> anyhow::Result<()> {
     let Some(wanted) = std::env::var_os("HARNESS_INSTRUCTIONS").filter(|wanted| !wanted.is_empty()) else {
         return Ok(());
@@ -395,13 +406,13 @@ pub fn limit_by_environment() -> anyhow::Result<()> {
     if level() != max_level {
         let best = numerics().trim_start_matches("cpu-");
         return Err(exit::usage(format!(
-            "HARNESS_INSTRUCTIONS asks for what this CPU lacks; set it to {best} or less, or unset it"
+            "HARNESS_INSTRUCTIONS asks for instructions that this CPU lacks; set it to {best} or less, or unset it"
         )));
     }
     Ok(())
 }
 
-/// Makes this process use the CPU's best instructions up to `max_level`.
+/// Limits this process to the CPU's best instructions up to `max_level`.
 pub fn limit(max_level: Level) {
     LEVEL.store(detect().min(max_level) as u8, Ordering::Relaxed);
 }
@@ -428,7 +439,8 @@ fn detect() -> Level {
     Level::Portable
 }
 
-/// The name of the arithmetic for result rows. Sums are taken in another order or rounded differently in each.
+/// The name of the arithmetic in result rows. The instruction sets sum in different orders or
+/// round differently.
 pub fn numerics() -> &'static str {
     match level() {
         Level::Portable => "cpu-portable",

@@ -5,12 +5,14 @@ use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use methods::surrogate::{Kernel as SurrogateKernel, Surrogate, WithKernel};
 use std::ops::Range;
 
-/// Floats of a chunk's currents: they, the slopes and the maps they came from stay in the first-level cache.
+/// Floats per chunk of currents. The currents, the slopes and the maps they come from stay in
+/// the first-level cache.
 const CHUNK_FLOATS: usize = 1 << 9;
 
-/// Turns `grad`, the gradient of the spikes, into that of the current, in place, and returns its sums. Where the main
-/// map is broadcast over t, the gradient's first `positions` rows are the sum over t and the rest is used up. The
-/// membrane is recomputed from the same branches as in the forward.
+/// Turns `grad`, the gradient of the spikes, into the gradient of the current, in place, and
+/// returns its sums. If the main map is broadcast over t, the first `positions` rows become the
+/// sum over t and the other rows are unspecified. The membrane is recomputed from the same
+/// branches as in the forward pass.
 ///
 /// # Panics
 /// If a slice does not fit the shape.
@@ -76,16 +78,17 @@ struct Tile<'a, X, K> {
     grad: Shared<f32>,
 }
 
-/// A tile, chunk by chunk. The planes of the T steps lie a power of two apart: read and written in turn, each store holds
-/// up the loads behind it. So a chunk's currents are brought in plane by plane, and its gradients taken back likewise.
+/// Computes a tile chunk by chunk. The planes of the T steps lie a power of two apart: if they
+/// were read and written in turn, each store would delay the loads behind it. So the currents
+/// of a chunk are loaded plane by plane, and its gradients are written back in the same way.
 struct Chunks<'a, X, K> {
     tile: Tile<'a, X, K>,
     positions: Range<usize>,
-    /// Positions of a chunk.
+    /// Positions per chunk.
     chunk: usize,
     /// `[T, positions of the chunk, channels]`.
     membrane: &'a mut [f32],
-    /// The same.
+    /// `[T, positions of the chunk, channels]`.
     slopes: &'a mut [f32],
 }
 
@@ -100,8 +103,9 @@ impl<X: Residual, K: SurrogateKernel> SimdKernel for Chunks<'_, X, K> {
             let positions = start..all.end.min(start + chunk);
             let used = positions.len() * l.time_steps * l.channels;
             let (membrane, slopes) = (&mut membrane[..used], &mut slopes[..used]);
-            // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels
-            // are a multiple of the lanes; the buffers hold a chunk; the tile owns the gradient of its positions.
+            // SAFETY: `check` has verified that all maps have the rows that positions and time
+            // steps index, and channels are a multiple of the lanes. The buffers hold a chunk,
+            // and the tile owns the gradient of its positions.
             unsafe {
                 tile.currents::<S>(positions.clone(), membrane);
                 tile.charge::<S>(membrane);
@@ -122,14 +126,14 @@ impl<X: Residual, K: SurrogateKernel> SimdKernel for Chunks<'_, X, K> {
 /// # Safety
 /// Every method: as in [`Chunks::run`].
 impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
-    /// Where the chunk lies in the map of step `t`.
+    /// The range of the chunk in the map of step `t`.
     #[inline(always)]
     fn rows(&self, positions: &Range<usize>, t: usize) -> Range<usize> {
         let row = |position: usize| (t * self.l.positions + position) * self.l.channels;
         row(positions.start)..row(positions.end)
     }
 
-    /// The currents of a chunk.
+    /// Writes the currents of a chunk to `to`.
     #[inline(always)]
     unsafe fn currents<S: Simd>(&self, positions: Range<usize>, to: &mut [f32]) {
         let mut to = to.as_mut_ptr();
@@ -149,7 +153,7 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
         }
     }
 
-    /// Currents to membranes before the reset.
+    /// Turns currents into membranes before the reset.
     #[inline(always)]
     unsafe fn charge<S: Simd>(&self, membrane: &mut [f32]) {
         let plane = membrane.len() / self.l.time_steps;
@@ -168,9 +172,10 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
         }
     }
 
-    /// Backpropagation through time. `grad` holds dL/du[t+1] and becomes dL/du[t]:
-    /// `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for the soft one; a
-    /// detached reset drops the last term. The slopes become the gradients, but where the main map is broadcast.
+    /// Backpropagation through time. `grad` holds dL/du[t+1] and becomes dL/du[t]: `gs·σ' +
+    /// tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for the
+    /// soft reset. With a detached reset the last term is omitted. The slopes become the
+    /// gradients unless the main map is broadcast.
     #[inline(always)]
     unsafe fn through_time<S: Simd>(
         &self,
@@ -225,7 +230,7 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
         }
     }
 
-    /// A chunk's gradients to the map.
+    /// Writes a chunk's gradients to the map.
     #[inline(always)]
     unsafe fn take_back<S: Simd>(&self, positions: Range<usize>, grad: &[f32]) {
         let mut from = grad.as_ptr();

@@ -6,17 +6,17 @@ use crate::ops::cpu::simd::Simd;
 /// A kind of shortcut. `at` is an offset in the map, `c` the channel.
 ///
 /// # Safety
-/// Every method: as [`Simd`]; and `at + LANES` lies in the map, `c + LANES` in the coefficients, which [`super::check`]
-/// has seen to be as long as the main branch's.
+/// For every method: as [`Simd`]; `at + LANES` lies in the map and `c + LANES` in the
+/// coefficients. [`super::check`] has verified that both are as long as the main branch's.
 pub(in crate::ops::cpu) trait Residual: Copy + Send + Sync {
-    /// Whether [`Residual::value`] is wanted for the sums.
+    /// Whether the sums need [`Residual::value`].
     const SUMMED: bool = false;
     /// Adds the shortcut's values to the current.
     unsafe fn add<S: Simd>(self, at: usize, c: usize, current: S::V) -> S::V;
-    /// The raw map of a branch.
+    /// The map of a branch before its norm.
     #[inline(always)]
     unsafe fn value<S: Simd>(self, _at: usize) -> S::V {
-        // SAFETY: the caller's (in all blocks here).
+        // SAFETY: passed on to the caller (in all blocks here).
         unsafe { S::zero() }
     }
 }
@@ -39,7 +39,7 @@ impl Residual for Spikes<'_> {
     }
 }
 
-/// A map as it is.
+/// A map without a norm.
 #[derive(Clone, Copy)]
 pub(super) struct Map<'a>(&'a [f32]);
 
@@ -66,7 +66,7 @@ impl Branch<'_> {
     /// The map's values after the norm.
     ///
     /// # Safety
-    /// As [`Residual`]'s.
+    /// As for [`Residual`].
     #[inline(always)]
     pub(super) unsafe fn scaled<S: Simd>(&self, at: usize, c: usize) -> S::V {
         unsafe { self.norm.of::<S>(S::load(self.map.as_ptr().add(at)), c) }
@@ -74,17 +74,17 @@ impl Branch<'_> {
 }
 
 impl Folded<'_> {
-    /// The values `x` of channels `c` on after the norm.
+    /// The values `x` of the channels from `c` on after the norm.
     ///
     /// # Safety
-    /// As [`Residual`]'s.
+    /// As for [`Residual`].
     #[inline(always)]
     unsafe fn of<S: Simd>(&self, x: S::V, c: usize) -> S::V {
         unsafe { affine::<S>(x, S::load(self.scale.as_ptr().add(c)), S::load(self.shift.as_ptr().add(c))) }
     }
 }
 
-/// `scale·x + shift`, never fused: the same spikes on every machine.
+/// `scale·x + shift`, never fused, so that the spikes are the same on every machine.
 ///
 /// # Safety
 /// As [`Simd`].
@@ -117,18 +117,20 @@ impl<S: Simd> Neuron<S> {
         unsafe { S::add(S::mul(self.tau, u), current) }
     }
 
-    /// One time step: writes the spikes, returns `tau·u` of the membrane after them. `decayed`: that of the step before. The
-    /// bits of [`Neuron::charge`] and [`Neuron::discharge`], which a backward pass takes.
+    /// One time step: writes the spikes and returns `tau·u` for the membrane after them.
+    /// `decayed` is the result of the step before. The membranes are bit-identical to those of
+    /// [`Neuron::charge`] and [`Neuron::discharge`], which the backward pass uses.
     ///
     /// # Safety
-    /// As [`Simd`]'s; `spikes` is writable for `LANES / 8` bytes.
+    /// As [`Simd`]; `spikes` is writable for `LANES / 8` bytes.
     #[inline(always)]
     pub(in crate::ops::cpu) unsafe fn step(&self, decayed: S::V, current: S::V, spikes: *mut u8) -> S::V {
         unsafe {
             let u = S::add(decayed, current);
             S::store_bits(spikes, u, self.v_th);
             if self.hard {
-                // Decayed while it is compared: from step to step there is nothing shorter.
+                // The membrane decays in the same pass as the threshold comparison, which keeps
+                // the dependency chain between time steps as short as possible.
                 S::at_least(u, self.v_th, self.zero, S::mul(self.tau, u))
             } else {
                 S::mul(self.tau, self.discharge(u))
@@ -136,7 +138,7 @@ impl<S: Simd> Neuron<S> {
         }
     }
 
-    /// The membrane after the reset of those that fire.
+    /// The membrane after the reset of the neurons that fire.
     #[inline(always)]
     pub(super) unsafe fn discharge(&self, u: S::V) -> S::V {
         unsafe {
@@ -146,13 +148,13 @@ impl<S: Simd> Neuron<S> {
     }
 }
 
-/// A function to compile for each kind of shortcut.
+/// A function that is compiled once for each kind of shortcut.
 pub(in crate::ops::cpu) trait ResidualVisitor {
     type Output;
     fn call<X: Residual>(self, residual: X) -> Self::Output;
 }
 
-/// Calls `f` with the concrete shortcut.
+/// Calls `f` with the concrete kind of the shortcut.
 pub(in crate::ops::cpu) fn dispatch_residual<F: ResidualVisitor>(shortcut: &Shortcut, f: F) -> F::Output {
     match *shortcut {
         Shortcut::None => f.call(()),

@@ -4,13 +4,15 @@ use crate::ops::cpu::parallel::{Shared, tiles, vec_from_uninit};
 use crate::ops::cpu::simd::{self, Simd, SimdKernel};
 use std::ops::Range;
 
-/// The spikes of the current `main + shortcut`, as bits. A `main.map` of `positions` rows is the current at every t.
+/// The spikes of the current `main + shortcut`, as bits. If `main.map` has `positions` rows, it
+/// is the same at every t.
 ///
 /// # Panics
 /// If a slice does not fit the shape.
 pub fn forward(l: &LifShape, main: &Branch, shortcut: &Shortcut) -> Vec<u8> {
     let broadcast = l.check_main(main, shortcut);
-    // SAFETY: the tiles are all positions, and each writes the spikes of its own at every time step.
+    // SAFETY: the tiles cover all positions, and each writes the spikes of its own positions at
+    // every time step.
     unsafe {
         vec_from_uninit(l.len() / 8, |spikes| dispatch_residual(shortcut, Forward { l, main, broadcast, spikes }))
     }
@@ -35,7 +37,8 @@ impl ResidualVisitor for Forward<'_> {
     }
 }
 
-/// Floats of the main map that are asked for ahead of their turn, at each time step: the steps lie far apart.
+/// The distance in floats by which the main map is prefetched, at each time step: the steps lie
+/// too far apart for the hardware prefetcher.
 const PREFETCH_FLOATS: usize = 512;
 
 struct Tile<'a, X> {
@@ -53,8 +56,9 @@ impl<X: Residual> SimdKernel for Tile<'_, X> {
     unsafe fn run<S: Simd>(self) {
         let l = self.l;
         let plane = l.positions * l.channels;
-        // SAFETY: `check` has seen that all maps have the rows that positions and time steps index, and channels are a
-        // multiple of the lanes; the tile owns the spikes of its positions.
+        // SAFETY: `check` has verified that all maps have the rows that positions and time
+        // steps index, and channels are a multiple of the lanes. The tile owns the spikes of
+        // its positions.
         unsafe {
             let neuron = Neuron::<S>::new(l);
             for position in self.positions.clone() {

@@ -1,4 +1,4 @@
-//! The ANN twin: the same current through a ReLU.
+//! The neuron of the ANN twin: the same current through a ReLU.
 
 use super::backward::add;
 use super::current::{Residual, ResidualVisitor, dispatch_residual};
@@ -17,7 +17,7 @@ pub fn relu_forward(main: &Branch, shortcut: &Shortcut, channels: usize, out: &m
     dispatch_residual(shortcut, Forward { main, channels, out });
 }
 
-/// The gradient of the current, to `grad_current`, with its sums.
+/// Writes the gradient of the current to `grad_current` and returns its sums.
 ///
 /// # Panics
 /// If a slice does not fit the others.
@@ -71,7 +71,8 @@ impl<X: Residual> SimdKernel for ForwardTile<'_, X> {
         for row in (0..self.out.len()).step_by(self.channels) {
             for c in (0..self.channels).step_by(S::LANES) {
                 let at = self.start + row + c;
-                // SAFETY: `check` has seen that the maps are as long as `out`'s, and rows are a multiple of the lanes.
+                // SAFETY: `check` has verified that the maps are as long as `out`, and rows are
+                // a multiple of the lanes.
                 unsafe {
                     let current = self.residual.add::<S>(at, c, self.main.scaled::<S>(at, c));
                     let zero = S::zero();
@@ -127,7 +128,7 @@ impl<X: Residual> SimdKernel for BackwardTile<'_, X> {
                 unsafe {
                     let current = self.residual.add::<S>(at, c, self.main.scaled::<S>(at, c));
                     let (zero, grad) = (S::zero(), S::load(self.grad_out.as_ptr().add(at)));
-                    // No gradient at exactly 0, as torch's.
+                    // The gradient at exactly 0 is 0, as in PyTorch.
                     let grad = S::at_least(zero, current, zero, grad);
                     S::store(self.grad_current.as_mut_ptr().add(row + c), grad);
                     add::<S>(&mut sums.grad[c..], grad);

@@ -7,7 +7,7 @@ use crate::ops::{ConvShape, Input};
 use proptest::prelude::*;
 
 const TOLERANCE: f64 = 4e-6;
-/// Winograd F(4×4, 3×3) loses some digits; it is used on gradients of inputs only.
+/// Winograd F(4×4, 3×3) loses some digits. It is used for gradients of inputs only.
 const GRAD_INPUT_TOLERANCE: f64 = 1e-5;
 
 fn shapes() -> impl Strategy<Value = ConvShape> {
@@ -15,7 +15,8 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     naive::shapes((1..4usize, 1..14usize, 1..14usize), (1..71usize, 1..71usize), (kernels, 1..3usize, 0..4usize))
 }
 
-/// All three passes of one shape, for a dense map and for spikes of the given density, against f64.
+/// Compares all three passes of one shape with f64 loops, for a dense map and for spikes of the
+/// given density.
 fn check(s: &ConvShape, density: f64) {
     let in_rows = s.images * s.height * s.width;
     let out_rows = s.images * s.out_height() * s.out_width();
@@ -66,7 +67,7 @@ fn layer(images: usize, side: usize, c_in: usize, c_out: usize, kernel: usize, s
     ConvShape { images, height: side, width: side, c_in, c_out, kernel, stride, padding: kernel / 2 }
 }
 
-/// Layers of the real networks: the block sizes that random shapes do not reach.
+/// Layers of the real networks, with block sizes that random shapes do not reach.
 fn layers() -> Vec<ConvShape> {
     vec![
         layer(2, 32, 3, 16, 3, 1),
@@ -170,7 +171,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// The spikes with a share of them, or of the silent ones, turned over.
+/// The spikes with a share of all bits flipped.
 fn flipped(spikes_before: &[u8], rows: usize, channels: usize, share: f64) -> Vec<u8> {
     let (_, flips) = spikes(9, rows, channels, share);
     spikes_before.iter().zip(flips).map(|(a, b)| a ^ b).collect()

@@ -32,7 +32,8 @@ fn statistics_are_the_mean_and_the_biased_variance() {
     check_statistics();
 }
 
-/// Batch norm over the rows in f64, with weights `g` on its output: the scalar that the backward pass differentiates.
+/// Batch norm over the rows in f64, with weights `g` on its output: the scalar whose gradient
+/// the backward pass computes.
 fn norm_loss(x: &[f64], channels: usize, gamma: &[f64], g: &[f64]) -> f64 {
     let rows = x.len() / channels;
     let mut loss = 0.0;
@@ -148,7 +149,8 @@ fn pools() -> impl Strategy<Value = pool::PoolShape> {
 }
 
 proptest! {
-    /// ⟨pool(x), g⟩ = ⟨x, poolᵀ(g)⟩ for the linear map, spikes agree with the same values as floats, and a constant stays.
+    /// ⟨pool(x), g⟩ = ⟨x, poolᵀ(g)⟩ holds for the linear map, spikes give the same result as
+    /// equal floats, and a constant map stays constant.
     #[test]
     fn pooling_backward_is_the_transpose_of_forward(p in pools()) {
         let rows = p.images * p.height * p.width;
@@ -165,7 +167,8 @@ proptest! {
 }
 
 proptest! {
-    /// The bits of loops over windows, and over the outputs of each input: floats are added in that order.
+    /// The result is bit-identical to loops over windows, and over the outputs of each input,
+    /// which add floats in that order.
     #[test]
     fn pools_add_in_order(p in pools()) {
         let (c, rows) = (pad8(p.channels), p.images * p.height * p.width);
@@ -195,7 +198,8 @@ proptest! {
 
 #[test]
 fn outputs_of_a_pool_are_those_of_torch() {
-    // torch.nn.functional.avg_pool2d's sizes: (size, (kernel, stride, padding), ceil_mode), outputs; 0 stands for its refusal.
+    // Sizes of torch.nn.functional.avg_pool2d: (size, (kernel, stride, padding), ceil_mode,
+    // outputs). It raises an error if 0 is listed.
     for (size, window, ceil_mode, outputs) in [
         (8, (2, 2, 0), false, 4),
         (7, (2, 2, 0), false, 3),

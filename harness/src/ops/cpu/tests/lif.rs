@@ -31,7 +31,8 @@ impl Owned {
     fn branch(&self) -> Branch<'_> {
         Branch { map: &self.map, norm: Folded { scale: &self.scale, shift: &self.shift } }
     }
-    /// The current in f32 as the kernel rounds it, so that no spike differs by rounding.
+    /// The current in f32, rounded as in the kernel, so that no spike differs because of
+    /// rounding.
     fn current(&self, i: usize) -> f32 {
         let c = i % self.scale.len();
         self.scale[c] * self.map[i] + self.shift[c]
@@ -65,7 +66,7 @@ impl Case {
         }
     }
 
-    /// The current of element `i` (t slowest), rounded as the kernel does.
+    /// The current of element `i` (t slowest), rounded as in the kernel.
     fn current(&self, kind: usize, i: usize) -> f32 {
         let main = self.main.current(i % self.main.map.len());
         match kind {
@@ -191,7 +192,8 @@ fn every_instruction_set_gives_the_same_bits() {
 
 #[test]
 fn the_two_resets_differ_after_an_overshoot() {
-    // v_th 1, tau 0.5, current 1.8 then 0.8: hard forgets the overshoot (0.8), soft keeps 0.4 of it (1.2).
+    // v_th is 1, tau 0.5, and the current 1.8 then 0.8. The hard reset forgets the overshoot (u
+    // = 0.8), the soft reset keeps 0.4 of it (u = 1.2).
     let main = Owned { map: [[1.8f32; 8], [0.8; 8]].concat(), scale: vec![1.0; 8], shift: vec![0.0; 8] };
     for (reset, want) in [(Reset::Hard, [0xFF, 0x00]), (Reset::Soft, [0xFF, 0xFF])] {
         let l = LifShape { time_steps: 2, positions: 1, channels: 8, tau: 0.5, v_th: 1.0, reset, detach_reset: false };
@@ -285,7 +287,8 @@ fn lif_agrees_with_the_pytorch_dumps() {
         let dump = SafeTensors::deserialize(&bytes).unwrap();
         let shape = dump.tensor("current").unwrap().shape().to_vec();
         let (time_steps, n) = (shape[0], shape[1..].iter().product::<usize>());
-        // One channel a neuron, so that the dump's elements are the row; padded to 8.
+        // Each neuron is a channel, so that the dump's elements form one row, which is padded
+        // to a multiple of 8.
         let channels = n.next_multiple_of(8);
         let rows = |x: &[f32]| -> Vec<f32> {
             x.chunks_exact(n).flat_map(|x| x.iter().copied().chain(std::iter::repeat_n(0.0, channels - n))).collect()

@@ -1,4 +1,4 @@
-//! Plain f64 loops that the kernels are held against, and random inputs.
+//! Plain f64 loops with which the kernels are compared, and random inputs.
 
 use crate::ops::cpu::{Level, limit};
 use crate::ops::{ConvShape, pad8};
@@ -6,7 +6,8 @@ use crate::rng::{Purpose, Stream};
 use proptest::strategy::Strategy;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// The kernel path is one for the process: tests that switch it hold the lock for writing, the others for reading.
+/// The instruction level is global to the process. Tests that change it hold the lock for
+/// writing, the others for reading.
 static LEVEL: RwLock<()> = RwLock::new(());
 
 pub fn any_level() -> RwLockReadGuard<'static, ()> {
@@ -16,7 +17,7 @@ pub fn any_level() -> RwLockReadGuard<'static, ()> {
 /// Limits the instructions while it lives.
 pub struct LimitedLevel(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
 
-/// At most `level`'s instructions, for this test alone.
+/// Limits the instructions to `level` for this test alone.
 pub fn limited_level(level: Level) -> LimitedLevel {
     let guard = LEVEL.write().unwrap_or_else(|e| e.into_inner());
     limit(level);
@@ -29,7 +30,8 @@ impl Drop for LimitedLevel {
     }
 }
 
-/// Convolutions that have an output: of (images, height, width), (input, output channels), (kernel, stride, padding).
+/// Convolutions with at least one output pixel, from (images, height, width), (input channels,
+/// output channels) and (kernel, stride, padding).
 pub fn shapes<A, B, C>(size: A, channels: B, geometry: C) -> impl Strategy<Value = ConvShape>
 where
     A: Strategy<Value = (usize, usize, usize)>,
@@ -54,7 +56,7 @@ pub fn normals(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| stream.normal() as f32).collect()
 }
 
-/// Rows of `channels` real values, the padding 0.
+/// Rows of `channels` random values, with 0 in the padding.
 pub fn map(seed: u64, rows: usize, channels: usize) -> Vec<f32> {
     let mut map = normals(seed, rows * pad8(channels));
     for row in map.chunks_exact_mut(pad8(channels)) {
@@ -77,7 +79,8 @@ pub fn pack(floats: &[f32]) -> Vec<u8> {
     floats.chunks_exact(8).map(|x| (0..8).fold(0, |b, k| b | (u8::from(x[k] != 0.0) << k))).collect()
 }
 
-/// Calls `f(output float, input float, weight index)` for every product of the convolution; indices into padded maps.
+/// Calls `f(output index, input index, weight index)` for every product of the convolution. The
+/// first two are indices into padded maps.
 fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     for image in 0..s.images {
         for oy in 0..s.out_height() {
@@ -102,8 +105,9 @@ fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// Sums of products in f64, and of the products' squares. A sum may cancel to almost nothing by chance, the roundings of
-/// its terms do not: what an error is measured by is the size that the sum has when the signs of its terms are random.
+/// Sums of products in f64, and of the squares of the products. A sum may cancel to almost
+/// nothing by chance, but the roundings of its terms do not. Errors are therefore measured
+/// relative to the size that the sum would have if its terms had random signs.
 pub struct Sums {
     values: Vec<f64>,
     squares: Vec<f64>,
@@ -119,14 +123,14 @@ impl Sums {
         self.squares[i] += term * term;
     }
 
-    /// These sums on top of what `start` holds.
+    /// These sums added to the values of `start`.
     pub fn onto(mut self, start: &[f32]) -> Self {
         start.iter().enumerate().for_each(|(i, x)| self.add(i, f64::from(*x)));
         self
     }
 
-    /// Panics unless `got` is within `tolerance` of the sums, by the norm of their sizes, and no element is off by 100
-    /// times that share of the largest.
+    /// Panics unless `got` is within `tolerance` of the sums, relative to the norm of their
+    /// sizes, and no element is off by 100 times that share of the largest size.
     pub fn agree(&self, name: &str, got: &[f32], tolerance: f64) {
         let sizes = self.squares.iter().map(|s| s.sqrt()).zip(&self.values).map(|(s, v)| s.max(v.abs()));
         within(name, got, &self.values, sizes, tolerance);
@@ -151,7 +155,8 @@ pub fn grad_input(s: &ConvShape, w: &[f32], g: &[f32]) -> Sums {
     out
 }
 
-/// Panics unless `got` is within `tolerance` of `want`, norm-wise, and no element is off by 100 times that.
+/// Panics unless `got` is within `tolerance` of `want`, relative to the norm, and no element is
+/// off by 100 times that share of the largest.
 pub fn close(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
     within(name, got, want, want.iter().map(|w| w.abs()), tolerance);
 }
@@ -173,7 +178,7 @@ pub fn padding_is_zero(name: &str, map: &[f32], channels: usize) {
     }
 }
 
-/// Runs `f` on pools of 1 and 2 threads and panics unless the bits agree.
+/// Runs `f` on pools of 1 and 2 threads and panics unless the results are equal.
 pub fn same_on_any_threads<T: PartialEq + std::fmt::Debug + Send>(f: impl Fn() -> T + Sync + Send) {
     let on = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(&f);
     assert!(on(1) == on(2), "one thread and two give different bits");
