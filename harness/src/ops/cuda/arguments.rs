@@ -1,33 +1,34 @@
-//! The kernels' arguments: `kernels/arguments.h`, field by field. A test compares the sizes.
+//! The arguments of the kernels: `kernels/arguments.h`, field by field. A test compares the
+//! sizes.
 
-/// Of memory on the device (or, in tests, of the host); 0 for none.
+/// An address of memory on the device (in tests: on the host), or 0 for none.
 pub type Address = u64;
 
 #[cfg(feature = "cuda")]
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 
-/// What cudarc asks of an argument.
+/// A stand-in for cudarc's trait of kernel arguments.
 #[cfg(not(feature = "cuda"))]
 trait DeviceRepr {}
 
 /// A struct that a kernel takes by value.
 ///
 /// # Safety
-/// It has the layout of the kernel's own struct.
-#[allow(private_bounds)] // cudarc's, where it is there
+/// Its layout is that of the kernel's own struct.
+#[allow(private_bounds)] // the trait is public only with cudarc
 pub unsafe trait Arguments: Copy + DeviceRepr {}
 
 macro_rules! arguments {
     ($($name:ident { $($field:ident: $kind:ty),+ $(,)? })+) => {$(
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default)]
-        #[allow(missing_docs)] // said in the header
+        #[allow(missing_docs)] // documented in the header
         pub struct $name { $(pub $field: $kind),+ }
 
-        // SAFETY: `repr(C)`, and the fields of the header in its order.
+        // SAFETY: the struct is `repr(C)` and has the fields of the header in the same order.
         unsafe impl Arguments for $name {}
 
-        // SAFETY: as above; it is passed to a kernel as its bytes.
+        // SAFETY: as above; a kernel receives the struct as its bytes.
         #[cfg(feature = "cuda")]
         unsafe impl DeviceRepr for $name {}
         #[cfg(not(feature = "cuda"))]

@@ -1,4 +1,5 @@
-//! Every kernel held against the CPU's on random inputs: on a card by `harness selftest --device cuda`, in tests on the host.
+//! Compares every kernel with the CPU's on random inputs: on a device by `harness selftest
+//! --device cuda`, in tests on the host.
 
 mod groups;
 
@@ -16,34 +17,34 @@ use methods::lif::{Lif, Reset};
 use methods::surrogate::{Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle};
 use std::time::{Duration, Instant};
 
-/// One operation on both devices.
+/// The comparison of one operation on both devices.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// What.
+    /// The operation and its shape.
     pub name: String,
-    /// Norm-wise relative, the worst of all its outputs.
+    /// The relative error of the norm, the largest of all outputs.
     pub error: f64,
-    /// The largest error that passes; 0 asks for the same bits.
+    /// The largest error that passes; 0 requires bit-identical results.
     pub tolerance: f64,
-    /// On the CPU.
+    /// The time on the CPU.
     pub cpu: Duration,
-    /// On the device, with the waiting for its end.
+    /// The time on the device, up to the end of its work.
     pub device: Duration,
 }
 
 impl Comparison {
-    /// Whether the error is within the tolerance; NaN is not.
+    /// Whether the error is within the tolerance. NaN does not pass.
     pub fn passed(&self) -> bool {
         self.error <= self.tolerance
     }
 }
 
-/// How large the maps are.
+/// The size of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Edge shapes: a second's work on the host.
+    /// Edge shapes, which take about a second on the host.
     Small,
-    /// Layers of the network at width 64, so that the times mean something.
+    /// Layers of the network at width 64, for meaningful times.
     Layers,
 }
 
@@ -61,7 +62,7 @@ pub fn all(device: &Device, size: Size) -> Result<Vec<Comparison>> {
     Ok(compare.list)
 }
 
-/// The surrogates at parameters that suites use.
+/// The surrogates with parameters that suites use.
 pub const SURROGATES: [Surrogate; 7] = [
     Surrogate::Dspike(Dspike { temperature: 3.0 }),
     Surrogate::Dspike(Dspike { temperature: 0.2 }),
@@ -88,7 +89,7 @@ pub(super) fn with_cuda_kernels<R>(device: &Device, f: impl FnOnce() -> R) -> R 
     f()
 }
 
-/// ‖a − b‖ / ‖b‖ over values, NaN where either has one; the absolute norm where b is 0.
+/// ‖a − b‖ / ‖b‖, or ‖a − b‖ if b is 0; NaN if either contains one.
 fn error(a: &Tensor, b: &Tensor) -> Result<f64> {
     let values = |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     let (a, b) = (values(a)?, values(b)?);
@@ -112,7 +113,8 @@ fn unpacked(x: &Activation) -> Result<Tensor> {
 }
 
 impl Compare {
-    /// `f(device)` gives the outputs to compare; on a card it is run twice, and the second time counts.
+    /// Compares the outputs of `f(device)` on both devices. On a CUDA device `f` runs twice,
+    /// and the second run is timed.
     fn case(&mut self, name: String, tolerance: f64, f: impl Fn(&Device) -> Result<Vec<Tensor>>) -> Result<()> {
         let start = Instant::now();
         let expected = f(&Device::Cpu)?;
@@ -185,7 +187,8 @@ impl Compare {
         for &dims in shapes {
             let (x, grad) = (self.map(dims)?, self.map(dims)?);
             let x = Activation { tensor: x.tensor.affine(2.0, 3.0)?, ..x };
-            // The shift made the padding 3; the statistics of those channels do not matter, and the maps are used as they are.
+            // The shift changed the padding to 3. The statistics of those channels do not
+            // matter, and the maps are used as they are.
             let (gamma, beta) = (self.vector(dims[3], 1.0, 0.2)?, self.vector(dims[3], 0.0, 0.2)?);
             self.case(format!("norm: statistics and fold {dims:?}"), 1e-6, |device| {
                 let x = x.to_device(device)?;
@@ -248,7 +251,8 @@ impl Compare {
                         let (main, shortcut) = (main.to_device(device)?, shortcut.to_device(device)?);
                         Ok(vec![neuron::lif(&lif, time_steps, batch, &main, &shortcut)?.tensor])
                     })?;
-                    // All surrogates on few neurons, each in turn on many.
+                    // On few neurons all surrogates are compared, on many neurons one surrogate
+                    // per case in turn.
                     let few = dims.iter().product::<usize>() < 4096;
                     let some = if few { 0..SURROGATES.len() } else { case_number % 7..case_number % 7 + 1 };
                     for surrogate in &SURROGATES[some] {

@@ -1,5 +1,5 @@
-//! Convolutions: by cuDNN where that is compiled in, else as matrix products over columns, which are cuBLAS's (in tests,
-//! candle's on the host).
+//! Convolutions: by cuDNN if it is compiled in, otherwise as matrix products over columns,
+//! computed by cuBLAS (in tests by candle on the host).
 
 use super::arguments::{Columns, Expand, Spread, Weights};
 use super::feed::upload;
@@ -9,7 +9,8 @@ use crate::ops::activation::Activation;
 use crate::ops::{ConvShape, pad8};
 use candle_core::{DType, Result, Tensor, bail};
 
-/// Floats of the columns that exist at a time: 256 MB; in tests so few that every map is cut.
+/// The maximum number of floats of columns that exist at a time: 256 MB. In tests it is so
+/// small that every map is divided.
 const MAX_COLUMN_FLOATS: usize = if cfg!(test) { 1 << 11 } else { 1 << 26 };
 
 fn columns(s: &ConvShape) -> Columns {
@@ -26,19 +27,19 @@ fn columns(s: &ConvShape) -> Columns {
     }
 }
 
-/// Output pixels an image, and values of a column.
+/// Output pixels per image, and values per column.
 fn sizes(s: &ConvShape) -> (usize, usize) {
     (s.out_height() * s.out_width(), s.kernel * s.kernel * pad8(s.c_in))
 }
 
-/// Ranges of images (first, number) whose columns fit.
+/// Ranges of images, as (first, number), whose columns fit.
 fn chunks(s: &ConvShape) -> Vec<(usize, usize)> {
     let (pixels, values) = sizes(s);
     let each = (MAX_COLUMN_FLOATS / (pixels * values)).clamp(1, s.images);
     (0..s.images).step_by(each).map(|first| (first, each.min(s.images - first))).collect()
 }
 
-/// `[images·pixels, k·k·pad8(c_in)]` of a range of images.
+/// The columns of a range of images: `[images·pixels, k·k·pad8(c_in)]`.
 fn im2col(s: &ConvShape, x: &Activation, (first, images): (usize, usize)) -> Result<Tensor> {
     let (pixels, values) = sizes(s);
     let device = x.tensor.device();
@@ -55,7 +56,7 @@ fn im2col(s: &ConvShape, x: &Activation, (first, images): (usize, usize)) -> Res
     Ok(out)
 }
 
-/// OIHW to `[pad8(c_out), k·k·pad8(c_in)]`, padding 0.
+/// Packs an OIHW weight as `[pad8(c_out), k·k·pad8(c_in)]`, with zeros in the padding.
 pub(super) fn pack(s: &ConvShape, weight: &Tensor) -> Result<Tensor> {
     let to = empty((pad8(s.c_out), sizes(s).1), DType::F32, weight.device())?;
     let arguments = weights(s, read::<f32>(weight)?, write::<f32>(&to)?);
@@ -78,20 +79,20 @@ fn weights(s: &ConvShape, from: u64, to: u64) -> Weights {
     Weights { from, to, c_out: s.c_out as u32, c_in: s.c_in as u32, kernel: s.kernel as u32, padded_out, padded_in }
 }
 
-/// Transposes a factor.
+/// How a factor enters a product: as stored or transposed.
 type Orientation = fn(&Tensor) -> Result<Tensor>;
 const AS_STORED: Orientation = |x| Ok(x.clone());
 const TRANSPOSED: Orientation = Tensor::t;
 
-/// `a·b` in the precision asked for, as f32. Cast first, then turned: a cast of what is not contiguous would send its strides
-/// to the card, and wait.
+/// `a·b` in the thread's precision, as f32. Factors are cast before they are transposed:
+/// casting a non-contiguous tensor would copy its strides to the device and wait for it.
 fn product((a, a_as): (&Tensor, Orientation), (b, b_as): (&Tensor, Orientation)) -> Result<Tensor> {
     match precision() {
         Precision::Bf16 => {
             let (a, b) = (a.to_dtype(DType::BF16)?, b.to_dtype(DType::BF16)?);
             a_as(&a)?.matmul(&b_as(&b)?)?.to_dtype(DType::F32)
         }
-        // TF32 is cuBLAS's setting; device.rs makes it.
+        // TF32 is a setting of cuBLAS, which device.rs makes.
         Precision::F32 | Precision::Tf32 => a_as(a)?.matmul(&b_as(b)?),
     }
 }
@@ -108,7 +109,7 @@ pub fn forward(s: &ConvShape, x: &Activation, weight: &Tensor) -> Result<Tensor>
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?.reshape(dims)
 }
 
-/// The weight's gradient, OIHW.
+/// The gradient of the weight, OIHW.
 pub fn grad_weight(s: &ConvShape, x: &Activation, grad_out: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
     if grad_out.device().is_cuda() {
@@ -125,7 +126,7 @@ pub fn grad_weight(s: &ConvShape, x: &Activation, grad_out: &Tensor) -> Result<T
     unpack(s, &sum)
 }
 
-/// The input's gradient `[images, H, W, pad8(c_in)]`, added onto `to` where that is given.
+/// The gradient of the input, `[images, H, W, pad8(c_in)]`, added to `to` if that is given.
 pub fn grad_input(s: &ConvShape, weight: &Tensor, grad_out: &Tensor, to: Option<&Tensor>) -> Result<Tensor> {
     let (weight, pixels, device) = (pack(s, weight)?, sizes(s).0, grad_out.device());
     #[cfg(feature = "cudnn")]
@@ -148,13 +149,13 @@ pub fn grad_input(s: &ConvShape, weight: &Tensor, grad_out: &Tensor, to: Option<
             ..columns(s)
         };
         let values = images * s.height * s.width * pad8(s.c_in);
-        // SAFETY: columns of these images, and the whole input map.
+        // SAFETY: the columns are those of these images, and the output is the whole input map.
         unsafe { launch(device, "col2im", threads(values)?, &arguments)? };
     }
     Ok(out)
 }
 
-/// Spikes as a map of 0 and 1; a map as it is.
+/// Spikes as a map of 0 and 1; a map is returned unchanged.
 #[cfg_attr(not(feature = "cudnn"), allow(dead_code))] // tested in every build
 pub(super) fn expand(x: &Activation) -> Result<Tensor> {
     if !x.is_spikes() {
@@ -164,12 +165,13 @@ pub(super) fn expand(x: &Activation) -> Result<Tensor> {
     let map = empty((images, height, width, 8 * bytes), DType::F32, x.tensor.device())?;
     let bytes = x.tensor.elem_count();
     let arguments = Expand { spikes: read::<u8>(&x.tensor)?, map: write::<f32>(&map)?, bytes: bytes as u32 };
-    // SAFETY: the map has a float a bit.
+    // SAFETY: the map has one float per bit.
     unsafe { launch(x.tensor.device(), "expand", threads(bytes)?, &arguments)? };
     Ok(map)
 }
 
-/// `spikes` `[T·B, H, W, C]` as `[T·G·B, H, W, C]`, where group g has channel g of `changed` in the place of `channels[g]`.
+/// Repeats `spikes` `[T·B, H, W, C]` for each of G groups: `[T·G·B, H, W, C]`. In group g,
+/// channel `channels[g]` is replaced by channel g of `changed`.
 pub fn spread(spikes: &Activation, changed: &Activation, channels: &[u32], time_steps: usize) -> Result<Activation> {
     let (images, height, width, bytes) = spikes.tensor.dims4()?;
     let (groups, changed_bytes) = (channels.len(), changed.tensor.dim(3)?);
@@ -192,7 +194,8 @@ pub fn spread(spikes: &Activation, changed: &Activation, channels: &[u32], time_
         changed_bytes: changed_bytes as u32,
     };
     upload(channels, device, |channel| {
-        // SAFETY: both have T·B images; each group's channel is one of the spikes', and has a bit in `changed`.
+        // SAFETY: both have T·B images; the channel of each group is one of the spikes' and has
+        // a bit in `changed`.
         unsafe { launch(device, "spread", grid, &Spread { channel, ..arguments }) }
     })?;
     Ok(Activation { tensor: out, channels: spikes.channels })

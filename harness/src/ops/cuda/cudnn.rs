@@ -1,4 +1,5 @@
-//! Convolutions by cuDNN, channel-last. The algorithms are fixed: the same bits each time, and no search.
+//! Convolutions by cuDNN, channel-last. The algorithms are fixed, so results are reproducible
+//! and no search is needed.
 
 use super::launch::Element;
 use super::{Precision, precision};
@@ -22,7 +23,7 @@ const FORWARD: ForwardAlgorithm = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_I
 const DATA: DataAlgorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
 const FILTER: FilterAlgorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
 
-/// A convolution's three passes.
+/// The three passes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Direction {
     Forward,
@@ -30,11 +31,11 @@ enum Direction {
     WeightGrad,
 }
 
-/// What the thread that gives work to the card keeps.
+/// The state of the thread that queues work on the device.
 struct CudnnState {
     cudnn: Arc<Cudnn>,
     device: CudaDevice,
-    /// One for all, as large as the largest need so far.
+    /// One workspace for all convolutions, as large as the largest need so far.
     workspace: Option<CudaSlice<u8>>,
     needs: HashMap<(ConvShape, Precision, Direction), usize>,
 }
@@ -43,7 +44,7 @@ thread_local! {
     static CUDNN: RefCell<Option<CudnnState>> = const { RefCell::new(None) };
 }
 
-/// Opens cuDNN on the device's stream, or says why not.
+/// Opens cuDNN on the device's stream.
 pub fn open(device: &CudaDevice) -> Result<()> {
     let cudnn = Cudnn::new(device.cuda_stream()).map_err(Error::wrap)?;
     CUDNN.set(Some(CudnnState { cudnn, device: device.clone(), workspace: None, needs: HashMap::new() }));
@@ -66,7 +67,7 @@ impl<T: CudnnDataType> Descriptors<T> {
         let mut conv = cudnn
             .create_conv2d::<f32>([padding; 2], [stride; 2], [1; 2], Mode::CUDNN_CROSS_CORRELATION)
             .map_err(Error::wrap)?;
-        // DEFAULT lets f32 products be TF32's.
+        // The default would allow TF32 for f32 products.
         let math = if precision() == Precision::F32 { Math::CUDNN_FMA_MATH } else { Math::CUDNN_DEFAULT_MATH };
         conv.set_math_type(math).map_err(Error::wrap)?;
         let map = |c: i32, height: usize, width: usize| {
@@ -84,7 +85,7 @@ impl<T: CudnnDataType> Descriptors<T> {
 }
 
 impl CudnnState {
-    /// The workspace, grown to what `pass` needs.
+    /// Grows the workspace to the size that `pass` needs.
     fn workspace<T: CudnnDataType>(&mut self, s: &ConvShape, pass: Direction, plan: &Descriptors<T>) -> Result<()> {
         let Descriptors { conv, x, w, y } = plan;
         let key = (*s, precision(), pass);
@@ -100,7 +101,7 @@ impl CudnnState {
             }
         };
         if self.workspace.as_ref().is_none_or(|workspace| workspace.len() < need) {
-            // SAFETY: cuDNN reads of its workspace only what it wrote.
+            // SAFETY: cuDNN only reads what it has written to its workspace.
             self.workspace = Some(unsafe { self.device.alloc::<u8>(need.max(1)) }?);
         }
         Ok(())
@@ -129,7 +130,8 @@ pub fn forward<T: Element + CudnnDataType>(s: &ConvShape, x: &Tensor, weight: &T
         reading::<T>(x, |x| {
             reading::<T>(weight, |weight| {
                 writing::<T>(out, |out| {
-                    // SAFETY: maps and weight have the descriptors' shapes and type (conv.rs).
+                    // SAFETY: maps and weight have the shapes and the type of the descriptors
+                    // (see conv.rs).
                     unsafe { operation.launch(FORWARD, Some(workspace), (T::one(), T::zero()), x, weight, out) }
                         .map_err(Error::wrap)
                 })
@@ -138,7 +140,7 @@ pub fn forward<T: Element + CudnnDataType>(s: &ConvShape, x: &Tensor, weight: &T
     })
 }
 
-/// The gradient of the input, written to `out` or added to it.
+/// The gradient of the input, written to `out`, or added to it if `accumulate`.
 pub fn grad_input<T: Element + CudnnDataType>(
     s: &ConvShape,
     weight: &Tensor,
@@ -177,7 +179,7 @@ pub fn grad_weight<T: Element + CudnnDataType>(s: &ConvShape, x: &Tensor, grad: 
     })
 }
 
-/// Calls `f` with a contiguous tensor's values on the card.
+/// Calls `f` with a contiguous tensor's values on the device.
 fn reading<T: Element>(tensor: &Tensor, f: impl FnOnce(&CudaView<'_, T>) -> Result<()>) -> Result<()> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
@@ -186,7 +188,8 @@ fn reading<T: Element>(tensor: &Tensor, f: impl FnOnce(&CudaView<'_, T>) -> Resu
     f(&storage.as_cuda_slice::<T>()?.slice(start..end))
 }
 
-/// The same to change them: every clone of the tensor sees it.
+/// Calls `f` with a contiguous tensor's values to change them. Every clone of the tensor sees
+/// the change.
 fn writing<T: Element>(tensor: &Tensor, f: impl FnOnce(&mut CudaViewMut<'_, T>) -> Result<()>) -> Result<()> {
     struct Op<F, T>(RefCell<Option<F>>, std::marker::PhantomData<T>);
     impl<T: Element, F: FnOnce(&mut CudaViewMut<'_, T>) -> Result<()>> InplaceOp1 for Op<F, T> {

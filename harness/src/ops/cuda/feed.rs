@@ -1,4 +1,5 @@
-//! Batches to a card: through pinned memory and by a stream of their own, so that the next one travels while this one is computed.
+//! Uploads batches through pinned memory on a stream of their own, so that the next batch
+//! travels while this one is computed.
 
 use super::arguments::{Address, Pad};
 use super::launch::{Element, empty, launch, threads, write};
@@ -6,7 +7,7 @@ use crate::ops::activation::Activation;
 use crate::ops::pad8;
 use candle_core::{DType, Device, Result, bail};
 
-/// `[images, height, width, channels]` without padding to a map on `device`.
+/// Uploads `[images, height, width, channels]` without padding as a padded map on `device`.
 pub fn map(values: &[f32], [images, height, width, channels]: [usize; 4], device: &Device) -> Result<Activation> {
     let (pixels, padded) = (images * height * width, pad8(channels));
     if values.len() != pixels * channels {
@@ -17,20 +18,21 @@ pub fn map(values: &[f32], [images, height, width, channels]: [usize; 4], device
     let grid = threads(pixels * padded / 8)?;
     upload(values, device, |from| {
         let arguments = Pad { from, to, pixels: pixels as u32, channels: channels as u32, padded: padded as u32 };
-        // SAFETY: `from` has the pixels' values, and the map a padded row a pixel.
+        // SAFETY: `from` holds the pixels' values, and the map has a padded row per pixel.
         unsafe { launch(device, "pad", grid, &arguments) }
     })?;
     Ok(Activation { tensor, channels })
 }
 
-/// Calls `consume` with an address on `device` that holds `values` for the kernels that it queues, and for no longer.
+/// Calls `consume` with an address on `device` that holds `values`. The address is valid only
+/// for kernels that `consume` queues.
 pub fn upload<T: Element>(values: &[T], device: &Device, consume: impl FnOnce(Address) -> Result<()>) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => card::upload(values, device, consume),
-        // In tests: kernels run as they are queued.
+        // In tests, kernels run as soon as they are queued.
         Device::Cpu => consume(values.as_ptr() as Address),
-        _ => bail!("no way for data to {device:?}"),
+        _ => bail!("data cannot be uploaded to {device:?}"),
     }
 }
 
@@ -45,18 +47,20 @@ mod card {
     use std::cell::RefCell;
     use std::sync::Arc;
 
-    /// Uploads under way at most: the host waits for a copy only when it is so far ahead of the card.
+    /// The maximum number of uploads in flight: the host waits for a copy only if it is that
+    /// far ahead of the device.
     const AHEAD: usize = 3;
-    /// Labels go through small slots, images through large ones.
+    /// The size up to which uploads use small slots. Labels use small slots, images large ones.
     const SMALL: usize = 64 << 10;
 
-    /// Where a batch waits on the host, and where on the card.
+    /// The memory of one upload, on the host and on the device.
     struct Slot {
         pinned: PinnedHostSlice<u8>,
         staging: CudaSlice<u8>,
-        /// The copy is done: the pinned memory is free.
+        /// Recorded when the copy has finished and the pinned memory is free.
         copied: CudaEvent,
-        /// The kernels that read it are done: the card's memory is free.
+        /// Recorded when the kernels that read the batch have finished and the device memory is
+        /// free.
         consumed: CudaEvent,
     }
 
@@ -67,13 +71,14 @@ mod card {
             let (pinned, staging) = unsafe { (context.alloc_pinned::<u8>(bytes).w()?, device.alloc::<u8>(bytes)?) };
             let event = || context.new_event(None).w();
             let slot = Self { pinned, staging, copied: event()?, consumed: event()? };
-            // The other stream writes only what has been allocated on this one.
+            // The copying stream may only write memory whose allocation on this stream has
+            // finished.
             slot.consumed.record(&device.cuda_stream()).w()?;
             Ok(slot)
         }
     }
 
-    /// The stream of copies, and its slots: a ring of small ones and one of large ones.
+    /// The stream of copies and its slots: a ring of small slots and a ring of large ones.
     struct Feed {
         stream: Arc<CudaStream>,
         rings: [[Option<Slot>; AHEAD]; 2],
@@ -82,13 +87,14 @@ mod card {
 
     impl Drop for Feed {
         fn drop(&mut self) {
-            // No copy may be under way when pinned memory is given back; an error here has no one to tell.
+            // No copy may be in flight when pinned memory is freed. An error here cannot be
+            // reported.
             let _ = self.stream.synchronize();
         }
     }
 
     thread_local! {
-        // Of the thread that gives the card its work.
+        // Belongs to the thread that queues work on the device.
         static FEED: RefCell<Option<Feed>> = const { RefCell::new(None) };
     }
 
@@ -122,9 +128,11 @@ mod card {
             slot.copied.synchronize().w()?;
             let (pinned, (staging, _)) = (slot.pinned.as_mut_ptr().w()?, slot.staging.device_ptr(&compute));
             feed.stream.wait(&slot.consumed).w()?;
-            // SAFETY: the slot has room for these bytes, which no copy reads: `copied` was waited for.
+            // SAFETY: the slot has room for these bytes, and no copy reads them any more:
+            // `copied` was waited for.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), pinned, bytes) };
-            // SAFETY: pinned memory is an address of the card too; both stay until the events say that they are free.
+            // SAFETY: the device can address pinned memory, and both buffers live until the
+            // events signal that they are free.
             copy(unsafe { sys::cuMemcpyAsync(staging, pinned as Address, bytes, feed.stream.cu_stream()) })?;
             slot.copied.record(&feed.stream).w()?;
             compute.wait(&slot.copied).w()?;

@@ -1,19 +1,20 @@
-//! Launches on a card, and in tests on the host. All work goes to one stream, in the order of the calls.
+//! Launches kernels on a device, and in tests on the host. All work goes to one stream, in the
+//! order of the calls.
 
 use super::arguments::{Address, Arguments};
 use crate::ops::activation::host;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, WithDType, bail};
 use std::cell::Cell;
 
-/// Threads of a block, in every kernel (`device.h`).
+/// Threads per block, in every kernel (`device.h`).
 pub const THREADS: usize = 256;
 
-/// A type of values that kernels read.
+/// A type of values that kernels can read.
 #[cfg(feature = "cuda")]
 pub trait Element: WithDType + candle_core::cuda_backend::CudaDType {}
 #[cfg(feature = "cuda")]
 impl<T: WithDType + candle_core::cuda_backend::CudaDType> Element for T {}
-/// A type of values that kernels read.
+/// A type of values that kernels can read.
 #[cfg(not(feature = "cuda"))]
 pub trait Element: WithDType {}
 #[cfg(not(feature = "cuda"))]
@@ -21,22 +22,23 @@ impl<T: WithDType> Element for T {}
 
 thread_local! {
     static ON_HOST: Cell<bool> = const { Cell::new(false) };
-    // In tests: the largest map of spikes that the played memory has room for.
+    // In tests: the largest map of spikes, in bytes, for which the mock device has memory.
     #[cfg(test)]
     static MAX_SPIKE_BYTES: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Whether this tensor is the business of the kernels here.
+/// Whether operations on this tensor run on the CUDA kernels.
 pub fn runs_on_cuda(tensor: &Tensor) -> bool {
     device_runs_on_cuda(tensor.device())
 }
 
-/// Whether tensors on this device are.
+/// Whether operations on tensors of this device run on the CUDA kernels.
 pub fn device_runs_on_cuda(device: &Device) -> bool {
     device.is_cuda() || ON_HOST.get()
 }
 
-/// Runs `f` with every operation of this thread on these kernels, compiled for the host: for tests.
+/// Runs `f` with every operation of this thread on the CUDA kernels, compiled for the host. For
+/// tests.
 #[cfg(test)]
 pub fn on_host<R>(f: impl FnOnce() -> R) -> R {
     ON_HOST.set(true);
@@ -45,7 +47,7 @@ pub fn on_host<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs `f` where more than `bytes` of spikes find no memory.
+/// Runs `f` while the allocation of a map of more than `bytes` of spikes fails. For tests.
 #[cfg(test)]
 pub fn with_max_spike_bytes<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
     MAX_SPIKE_BYTES.set(bytes);
@@ -62,14 +64,15 @@ pub fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<T
         if dtype == DType::U8 && shape.elem_count() > MAX_SPIKE_BYTES.get() {
             bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
         }
-        // In tests: what a kernel forgets to write is seen.
+        // In tests, the NaNs show what a kernel forgot to write.
         return Tensor::zeros(shape, dtype, device)?.affine(1.0, if dtype.is_float() { f64::NAN } else { 85.0 });
     }
-    // SAFETY: the caller's kernel writes each value before any is read (tests see it, by the values above).
+    // SAFETY: the caller's kernel writes every value before any is read (tests check it by the
+    // values above).
     unsafe { Tensor::empty(shape, dtype, device) }
 }
 
-/// Where a contiguous tensor's values are, for reading.
+/// The address of a contiguous tensor's values, for reading.
 pub fn read<T: Element>(tensor: &Tensor) -> Result<Address> {
     if tensor.device().is_cpu() {
         return Ok(host::<T>(tensor)?.as_ptr() as Address);
@@ -84,7 +87,8 @@ pub fn read<T: Element>(tensor: &Tensor) -> Result<Address> {
     bail!("no kernel for {:?}", tensor.device())
 }
 
-/// Where they are, for writing: every clone of the tensor sees it.
+/// The address of a contiguous tensor's values, for writing. Every clone of the tensor sees the
+/// change.
 pub fn write<T: Element>(tensor: &Tensor) -> Result<Address> {
     struct Op<T>(Cell<Address>, std::marker::PhantomData<T>);
     impl<T: Element> InplaceOp1 for Op<T> {
@@ -122,7 +126,7 @@ pub fn write<T: Element>(tensor: &Tensor) -> Result<Address> {
     Ok(op.0.get())
 }
 
-/// A grid with a thread an item.
+/// A grid with one thread per item.
 pub fn threads(items: usize) -> Result<[u32; 2]> {
     if items + THREADS > u32::MAX as usize {
         bail!("{items} values in one map are more than a kernel counts (2^32); take a smaller batch");
@@ -133,15 +137,16 @@ pub fn threads(items: usize) -> Result<[u32; 2]> {
 /// Queues a kernel.
 ///
 /// # Safety
-/// The addresses in `arguments` are of memory that outlives the call's place in the stream and is as large as the kernel
-/// asks for (`arguments.h`), and what it writes is given by [`write()`].
+/// The addresses in `arguments` point to memory that is as large as the kernel requires
+/// (`arguments.h`) and that outlives the kernel's execution. Addresses that the kernel writes
+/// come from [`write()`].
 pub unsafe fn launch<A: Arguments>(device: &Device, kernel: &'static str, grid: [u32; 2], arguments: &A) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => card::launch(device, kernel, grid, arguments),
         #[cfg(test)]
         Device::Cpu => {
-            // SAFETY: the caller's, and `Arguments`'.
+            // SAFETY: guaranteed by the caller and by `Arguments`.
             unsafe { host_kernels::launch(kernel, grid, arguments) }.map_err(candle_core::Error::msg)
         }
         _ => {
@@ -151,21 +156,23 @@ pub unsafe fn launch<A: Arguments>(device: &Device, kernel: &'static str, grid: 
     }
 }
 
-/// Loads the kernels, so that a card that refuses them says so at once.
+/// Loads the kernels, so that a device that cannot run them fails at once.
 #[cfg(feature = "cuda")]
 pub fn load(device: &candle_core::CudaDevice) -> Result<()> {
     device.get_or_load_custom_func("sgd", card::MODULE, card::PTX).map(drop)
 }
 
-/// How often so far the host asked the driver for something that can wait for the card: synchronisation, copies from and to
-/// memory that is not pinned, allocation out of turn. `None` in a binary whose calls are not counted (scripts/cuda_link.sh).
+/// The number of driver calls so far that can make the host wait for the device:
+/// synchronisation, copies from and to memory that is not pinned, allocation outside the
+/// stream's order. `None` in a binary that does not count its calls (scripts/cuda_link.sh).
 pub fn host_waits() -> Option<u64> {
     #[cfg(counted_waits)]
     {
         unsafe extern "C" {
             static harness_host_waits: std::sync::atomic::AtomicU64;
         }
-        // SAFETY: a counter of the stand-ins that this binary is linked with, changed by locked additions alone.
+        // SAFETY: the stand-ins that this binary is linked with define the counter and change
+        // it only by atomic additions.
         return Some(unsafe { harness_host_waits.load(std::sync::atomic::Ordering::Relaxed) });
     }
     #[cfg(not(counted_waits))]
@@ -179,10 +186,10 @@ mod card {
     use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
     use candle_core::{CudaDevice, CudaStorage, Layout, Result, bail};
 
-    /// Made by build.rs from `kernels/kernels.cu`.
+    /// The kernels as PTX, compiled by build.rs from `kernels/kernels.cu`.
     pub const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-    /// What candle caches them under.
+    /// The name under which candle caches the kernels.
     pub const MODULE: &str = "harness";
 
     pub fn address<T: Element>(storage: &CudaStorage, layout: &Layout) -> Result<Address> {
@@ -205,7 +212,7 @@ mod card {
         builder.arg(arguments);
         let config =
             LaunchConfig { grid_dim: (grid[0], grid[1], 1), block_dim: (THREADS as u32, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: `super::launch`'s caller's.
+        // SAFETY: guaranteed by the caller of `super::launch`.
         unsafe { builder.launch(config) }.w()?;
         Ok(())
     }

@@ -1,9 +1,11 @@
-//! The network's operations on a CUDA card, one file an operation; the kernels are in `kernels/`.
+//! The network's operations on a CUDA device, one file per operation. The kernels are in
+//! `kernels/`.
 //!
-//! Compiled into every binary; only [`launch`] needs the feature `cuda`. In tests the same files run on the host, on the
-//! kernels compiled by a C++ compiler, and are held against `ops/cpu`.
+//! These files are compiled into every binary; only [`launch`] needs the feature `cuda`. In
+//! tests they run on the host, with the kernels compiled by a C++ compiler, and are compared
+//! with `ops/cpu`.
 
-// A launch hands addresses to a kernel; each says why they fit.
+// A launch passes addresses to a kernel; each unsafe block argues why they are valid.
 #![allow(unsafe_code)]
 
 pub mod arguments;
@@ -24,16 +26,17 @@ pub use launch::{device_runs_on_cuda, runs_on_cuda};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
-/// What the products of convolutions are computed in; weights, sums, norms and neurons are f32 in each.
+/// The number format in which convolutions multiply. Weights, sums, norms and neurons are f32
+/// in every format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// f32 with the products' mantissas cut to 10 bits, by the card's tensor cores.
+    /// f32 whose mantissas are cut to 10 bits for products, by the device's tensor cores.
     Tf32,
-    /// bf16, added up in f32.
+    /// bf16 products, added up in f32.
     Bf16,
 }
 
@@ -49,7 +52,7 @@ impl Precision {
 }
 
 thread_local! {
-    // Of the thread that opened the card: it alone gives it work.
+    // Belongs to the thread that opened the device, which alone queues work.
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
@@ -58,19 +61,19 @@ pub fn precision() -> Precision {
     PRECISION.get()
 }
 
-/// Sets it.
+/// Sets the precision of this thread's convolutions.
 pub fn set_precision(precision: Precision) {
     PRECISION.set(precision);
     #[cfg(feature = "cuda")]
     candle_core::cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
 }
 
-/// What an error comes from, in a line: candle's may carry a backtrace.
+/// The root cause of an error in one line. candle's errors may carry a backtrace.
 pub fn reason(error: &anyhow::Error) -> String {
     error.root_cause().to_string().lines().next().unwrap_or_default().to_string()
 }
 
-/// Whether an error says that the device's memory ran out.
+/// Whether an error means that the device is out of memory.
 pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let text = format!("{error:?}");
     ["CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"]

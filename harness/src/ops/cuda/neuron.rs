@@ -1,4 +1,4 @@
-//! LIF over T and ReLU over folded norms.
+//! LIF over T and ReLU, on currents with folded norms.
 
 use super::arguments::Neurons;
 use super::launch::{empty, launch, read, threads, write};
@@ -11,10 +11,11 @@ use candle_core::{DType, Result, Tensor, bail};
 use methods::lif::{Lif, Reset};
 use methods::surrogate::Surrogate;
 
-/// Time steps that the backward kernels keep in registers.
+/// The maximum T: the backward kernels keep all time steps in registers.
 const MAX_TIME_STEPS: usize = 32;
 
-/// What all kernels read: the main branch and the shortcut, over `rows` rows of the output.
+/// The arguments that all kernels read: the main branch and the shortcut, over `rows` rows of
+/// the output.
 fn branches(main: &Normed, shortcut: &Shortcut, rows: usize) -> Result<Neurons> {
     let x = &main.conv_out;
     let mut arguments = Neurons {
@@ -42,7 +43,11 @@ fn branches(main: &Normed, shortcut: &Shortcut, rows: usize) -> Result<Neurons> 
         }
     };
     if side.channels != x.channels || side.images() * side.height() * side.width() != rows {
-        bail!("a shortcut of another shape meets {:?}: {:?}", x.tensor.dims(), side.tensor.dims());
+        bail!(
+            "the shortcut does not have the shape of the main branch {:?}: {:?}",
+            x.tensor.dims(),
+            side.tensor.dims()
+        );
     }
     Ok(arguments)
 }
@@ -53,7 +58,7 @@ fn neurons(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
         bail!("{} rows of currents for {time_steps} time steps of {batch} images", x.images());
     }
     let positions = batch * x.height() * x.width();
-    // Several batches side by side have norms of their own.
+    // Several batches side by side have their own norms.
     let group_positions = positions / (main.scale.elem_count() / pad8(x.channels)).max(1);
     Ok(Neurons {
         time_steps: time_steps as u32,
@@ -68,7 +73,8 @@ fn neurons(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
     })
 }
 
-/// Number and constants of a surrogate, as `surrogate.h` has them: those of the f32 form in `methods`.
+/// The number of a surrogate and the constants of its f32 form in `methods`, as `surrogate.h`
+/// expects them.
 fn curve(surrogate: &Surrogate) -> (u32, f32, f32) {
     let (number, p, q) = match surrogate {
         Surrogate::Dspike(s) => (0, surrogate.peak(), s.temperature),
@@ -88,7 +94,8 @@ pub fn lif(lif: &Lif, time_steps: usize, batch: usize, main: &Normed, shortcut: 
     let spikes = empty(dims, DType::U8, x.tensor.device())?;
     let arguments = Neurons { spikes: write::<u8>(&spikes)?, ..neurons(lif, time_steps, batch, main, shortcut)? };
     let grid = threads(batch * x.height() * x.width() * bytes)?;
-    // SAFETY: `neurons` has seen that main map and shortcut have the rows that T and positions ask for.
+    // SAFETY: `neurons` has verified that the main map and the shortcut have the rows that T
+    // and the positions require.
     unsafe { launch(x.tensor.device(), "lif_forward", grid, &arguments)? };
     Ok(Activation { tensor: spikes, channels: x.channels })
 }
@@ -119,9 +126,9 @@ pub fn lif_backward(
         ..neurons(lif, time_steps, batch, main, shortcut)?
     };
     if grad_spikes.tensor.elem_count() != time_steps * (arguments.positions * arguments.channels) as usize {
-        bail!("a gradient of another shape than the spikes: {:?}", grad_spikes.tensor.dims());
+        bail!("the gradient does not have the shape of the spikes: {:?}", grad_spikes.tensor.dims());
     }
-    // SAFETY: as in `lif`, and the gradient has the spikes' shape.
+    // SAFETY: as in `lif`; the gradient has the shape of the spikes.
     let sums = unsafe { with_sums(kernel, &x.tensor, arguments)? };
     let tensor = grad_spikes.tensor.narrow(0, 0, x.images())?;
     Ok((Activation { tensor, channels: x.channels }, sums))
@@ -130,13 +137,14 @@ pub fn lif_backward(
 /// Runs a backward kernel and adds up its sums.
 ///
 /// # Safety
-/// As [`launch`]'s.
+/// As for [`launch`].
 unsafe fn with_sums(kernel: &'static str, like: &Tensor, arguments: Neurons) -> Result<ChannelSums> {
     let blocks = Blocks::new(arguments.positions as usize, arguments.channels as usize);
     let partial = blocks.partial(3, like)?;
     let arguments =
         Neurons { partial: write::<f64>(&partial)?, lanes: blocks.lanes, rows_each: blocks.rows_each, ..arguments };
-    // SAFETY: the caller's; the grid covers positions and channels, and `partial` has a place for each block.
+    // SAFETY: passed on to the caller; the grid covers positions and channels, and `partial`
+    // has a place for each block.
     unsafe { launch(like.device(), kernel, blocks.grid, &arguments)? };
     let sums = totals(&partial)?;
     Ok(ChannelSums { grad: sums.get(0)?, grad_main: sums.get(1)?, grad_shortcut: sums.get(2)? })
@@ -149,7 +157,7 @@ pub fn relu(main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     let positions = x.images() * x.height() * x.width();
     let arguments =
         Neurons { out: write::<f32>(&out)?, positions: positions as u32, ..branches(main, shortcut, positions)? };
-    // SAFETY: `branches` has seen that the shortcut has the main map's rows.
+    // SAFETY: `branches` has verified that the shortcut has the rows of the main map.
     unsafe { launch(x.tensor.device(), "relu_forward", threads(out.elem_count())?, &arguments)? };
     Ok(Activation { tensor: out, channels: x.channels })
 }
@@ -168,7 +176,7 @@ pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> R
         positions: positions as u32,
         ..branches(main, shortcut, positions)?
     };
-    // SAFETY: as above, and the gradient has the main map's shape.
+    // SAFETY: as above; the gradient has the shape of the main map.
     let sums = unsafe { with_sums("relu_backward", &x.tensor, arguments)? };
     Ok((Activation { tensor: out, channels: x.channels }, sums))
 }

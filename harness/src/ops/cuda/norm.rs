@@ -1,4 +1,4 @@
-//! Batch norm: statistics, fold, backward.
+//! Batch norm: statistics, folding and the backward pass.
 
 use super::arguments::{Coefficients, Fold, Moments, NormBackward, Statistics as FinishStatistics, Totals};
 use super::launch::{THREADS, empty, launch, read, threads, write};
@@ -8,7 +8,8 @@ use crate::ops::norm::{Grad, NormGradients, Statistics};
 use crate::ops::pad8;
 use candle_core::{DType, Result, Tensor, bail};
 
-/// How rows are cut into blocks for sums a channel: by shape alone, so that the sums are the same on every card.
+/// How rows are divided into blocks for sums per channel. The division depends on the shape
+/// alone, so the sums are the same on every device.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks {
     pub lanes: u32,
@@ -19,31 +20,31 @@ pub(super) struct Blocks {
 impl Blocks {
     pub(super) fn new(rows: usize, channels: usize) -> Self {
         let lanes = [32, 16, 8].into_iter().find(|lanes| channels.is_multiple_of(*lanes)).unwrap_or(8);
-        // At least sixteen rows a thread, at most 512 blocks.
+        // At least sixteen rows per thread, and at most 512 blocks.
         let max_blocks = rows.div_ceil(THREADS / lanes * 16).clamp(1, 512);
         let rows_each = rows.div_ceil(max_blocks).max(1);
         let grid = [rows.div_ceil(rows_each).max(1) as u32, (channels / lanes) as u32];
         Self { lanes: lanes as u32, rows_each: rows_each as u32, grid }
     }
 
-    /// The same cut for each of several groups.
+    /// The same division for each of several groups.
     fn of_groups(self, groups: usize) -> Self {
         Self { grid: [self.grid[0], self.grid[1] * groups as u32], ..self }
     }
 
-    /// Room for `kinds` partial sums a channel.
+    /// Memory for `kinds` partial sums per channel and block.
     pub(super) fn partial(&self, kinds: usize, like: &Tensor) -> Result<Tensor> {
         let channels = (self.grid[1] * self.lanes) as usize;
         empty((kinds, channels, self.grid[0] as usize), DType::F64, like.device())
     }
 }
 
-/// `[kinds, channels, blocks]` to `[kinds, channels]`.
+/// Adds up `[kinds, channels, blocks]` to `[kinds, channels]`.
 pub(super) fn totals(partial: &Tensor) -> Result<Tensor> {
     let (kinds, channels, count) = partial.dims3()?;
     let out = empty((kinds, channels), DType::F64, partial.device())?;
     let arguments = Totals { partial: read::<f64>(partial)?, out: write::<f64>(&out)?, count: count as u32 };
-    // SAFETY: a block a sum.
+    // SAFETY: there is one block per sum.
     unsafe { launch(partial.device(), "totals", [(kinds * channels) as u32, 1], &arguments)? };
     Ok(out)
 }
@@ -53,8 +54,9 @@ pub fn statistics(map: &Activation) -> Result<Statistics> {
     grouped_statistics(map, 1, 1)
 }
 
-/// `[groups, channels]`: the statistics of each of several batches that lie side by side, `[T, groups·B, H, W, C]`. Those of a
-/// group are the bits of [`statistics`] of it alone.
+/// `[groups, channels]`: the statistics of each of several batches that lie side by side in
+/// `[T, groups·B, H, W, C]`. Those of a group are bit-identical to [`statistics`] of the group
+/// alone.
 pub fn grouped_statistics(map: &Activation, groups: usize, time_steps: usize) -> Result<Statistics> {
     let (x, channels) = (&map.tensor, pad8(map.channels));
     if groups == 0 || time_steps == 0 || !map.images().is_multiple_of(groups * time_steps) {
@@ -73,7 +75,8 @@ pub fn grouped_statistics(map: &Activation, groups: usize, time_steps: usize) ->
         groups: groups as u32,
         slab: (rows / time_steps) as u32,
     };
-    // SAFETY: the grid covers rows and channels of each group; `partial` has a place for each block.
+    // SAFETY: the grid covers the rows and channels of each group, and `partial` has a place
+    // for each block.
     unsafe { launch(x.device(), "moments", blocks.grid, &arguments)? };
     let sums = totals(&partial)?;
     let result = Statistics {
@@ -87,7 +90,7 @@ pub fn grouped_statistics(map: &Activation, groups: usize, time_steps: usize) ->
         rows: rows.max(1) as f64,
         channels: (groups * channels) as u32,
     };
-    // SAFETY: all have a value a channel and group, `sums` two.
+    // SAFETY: each tensor has one value per channel and group, `sums` has two.
     unsafe { launch(x.device(), "statistics", threads(groups * channels)?, &arguments)? };
     Ok(result)
 }
@@ -113,7 +116,7 @@ pub fn fold(conv_out: Activation, statistics: &Statistics, gamma: &Tensor, beta:
         padded: padded as u32,
         groups: (all / padded) as u32,
     };
-    // SAFETY: a value a channel in all, for each group where there are several.
+    // SAFETY: each tensor has one value per channel, and per group if there are several.
     unsafe { launch(&device, "fold", threads(all)?, &arguments)? };
     Ok(Normed { conv_out, scale, shift, mean: statistics.mean.clone(), inverse_std })
 }
@@ -148,7 +151,7 @@ pub fn backward(
         channels: channels as u32,
         padded: padded as u32,
     };
-    // SAFETY: a value a channel in all.
+    // SAFETY: each tensor has one value per channel.
     unsafe { launch(&device, "norm_coefficients", threads(padded)?, &arguments)? };
     let (grad, conv_out) = match current {
         Grad::Owned(current) => (current.tensor.clone(), current),
@@ -168,7 +171,8 @@ pub fn backward(
         count: count as u32,
         channels: padded as u32,
     };
-    // SAFETY: gradient, map and output have one shape, of whole rows of a multiple of 8 channels.
+    // SAFETY: gradient, map and output have the same shape, whose rows are whole and a multiple
+    // of 8 channels.
     unsafe { launch(&device, "norm_backward", threads(count / 4)?, &arguments)? };
     Ok(NormGradients { gamma: grad_gamma, beta: grad_beta, conv_out })
 }

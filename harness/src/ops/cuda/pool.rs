@@ -22,7 +22,7 @@ fn pooling(s: &PoolShape) -> Pooling {
     }
 }
 
-/// All of the image in one window.
+/// One window that covers the whole image.
 fn global(x: &Activation) -> Pooling {
     Pooling {
         images: x.images() as u32,
@@ -58,12 +58,12 @@ pub fn average_backward(x: &Activation, s: &PoolShape, grad: &Activation) -> Res
     }
     let out = empty((s.images, s.height, s.width, pad8(x.channels)), DType::F32, x.tensor.device())?;
     let arguments = Pooling { map: read::<f32>(&grad.tensor)?, out: write::<f32>(&out)?, ..pooling(s) };
-    // SAFETY: the gradient has the averages' shape.
+    // SAFETY: the gradient has the shape of the averages.
     unsafe { launch(x.tensor.device(), "pool_backward", threads(s.in_len())?, &arguments)? };
     Ok(Activation { tensor: out, channels: x.channels })
 }
 
-/// `[images, pad8(C)]`; see [`crate::ops::pool::global_average`].
+/// The average over each image, `[images, pad8(C)]`; see [`crate::ops::pool::global_average`].
 pub fn global_average(x: &Activation) -> Result<Tensor> {
     let out = empty((x.images(), pad8(x.channels)), DType::F32, x.tensor.device())?;
     let arguments = Pooling { out: write::<f32>(&out)?, ..with_input(global(x), x)? };
@@ -72,12 +72,13 @@ pub fn global_average(x: &Activation) -> Result<Tensor> {
     Ok(out)
 }
 
-/// From `[images, pad8(C)]`; see [`crate::ops::pool::global_average_backward`].
+/// The gradient of the map, given `[images, pad8(C)]`; see
+/// [`crate::ops::pool::global_average_backward`].
 pub fn global_average_backward(x: &Activation, grad: &Tensor) -> Result<Activation> {
     let dims = (x.images(), x.height(), x.width(), pad8(x.channels));
     let out = empty(dims, DType::F32, x.tensor.device())?;
     let arguments = Pooling { map: read::<f32>(grad)?, out: write::<f32>(&out)?, ..global(x) };
-    // SAFETY: a gradient a channel and image.
+    // SAFETY: there is one gradient per channel and image.
     unsafe { launch(x.tensor.device(), "global_backward", threads(out.elem_count())?, &arguments)? };
     Ok(Activation { tensor: out, channels: x.channels })
 }
@@ -88,7 +89,7 @@ pub fn count_spikes(x: &Activation) -> Result<Tensor> {
     let bytes = x.tensor.elem_count();
     let arguments = CountSpikes { spikes: read::<u8>(&x.tensor)?, out: write::<i64>(&out)?, bytes: bytes as u32 };
     let blocks = bytes.div_ceil(16 * THREADS).clamp(1, 1024) as u32;
-    // SAFETY: all of the spikes, and one sum.
+    // SAFETY: the kernel reads all spikes and adds to one sum.
     unsafe { launch(x.tensor.device(), "count_spikes", [blocks, 1], &arguments)? };
     Ok(out)
 }

@@ -1,4 +1,4 @@
-//! A whole training step on a card held against the CPU's.
+//! Compares a whole training step on a device with one on the CPU.
 
 use super::Precision;
 use super::compare::{Comparison, with_cuda_kernels};
@@ -18,10 +18,13 @@ const TIME_STEPS: usize = 3;
 const SIDE: usize = 16;
 const CLASSES: usize = 10;
 
-/// One step of a narrow ResNet-18: 1 − cosine between the changes of all parameters, the CPU's in f32.
+/// One step of a narrow ResNet-18. The error is 1 − cosine between the changes of all
+/// parameters and those on the CPU in f32.
 ///
-/// Rounding moves membranes over the threshold, so that bf16 turns the step: by 0.16 to 0.26 with these kernels on the host, over
-/// eight seeds. Its tolerance is above that; f32's and TF32's are judged, for no card has been seen: a wrong kernel gives far more.
+/// Rounding moves membranes across the threshold, so bf16 rotates the step: by 0.16 to 0.26
+/// with these kernels on the host, over eight seeds. The tolerance for bf16 is above that.
+/// Those for f32 and TF32 are estimates, because the step has not been measured on a device; a
+/// wrong kernel gives far more.
 pub fn compare(device: &Device, precision: Precision) -> Result<Comparison> {
     let start = Instant::now();
     let expected = step(&Device::Cpu, 1)?;
@@ -40,7 +43,7 @@ pub fn compare(device: &Device, precision: Precision) -> Result<Comparison> {
     Ok(Comparison { name, error: distance(&got, &expected), tolerance, cpu, device: elapsed })
 }
 
-/// 1 − cosine; NaN where either has one.
+/// 1 − cosine; NaN if either vector contains one.
 pub(super) fn distance(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()

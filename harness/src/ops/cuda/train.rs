@@ -1,4 +1,4 @@
-//! The loss and the optimiser.
+//! The loss, the bias and the optimiser.
 
 use super::arguments::{Bias, CopyMap, CrossEntropy, Sgd as Step};
 use super::feed::upload;
@@ -7,7 +7,7 @@ use crate::model::readout::Loss;
 use crate::ops::optimizer::Sgd;
 use candle_core::{DType, Result, Tensor, bail};
 
-/// One parameter's step; see [`Sgd::step`].
+/// The step of one parameter; see [`Sgd::step`].
 pub fn sgd(sgd: &Sgd, param: &Tensor, velocity: &Tensor, gradient: &Tensor) -> Result<()> {
     let count = param.elem_count();
     if velocity.elem_count() != count || gradient.elem_count() != count {
@@ -23,7 +23,7 @@ pub fn sgd(sgd: &Sgd, param: &Tensor, velocity: &Tensor, gradient: &Tensor) -> R
         weight_decay: sgd.weight_decay as f32,
         count: count as u32,
     };
-    // SAFETY: three tensors of `count` values.
+    // SAFETY: all three tensors have `count` values.
     unsafe { launch(param.device(), "sgd", threads(count)?, &arguments) }
 }
 
@@ -53,7 +53,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32], time_steps: usize, classes
     };
     upload(labels, device, |labels| {
         let arguments = CrossEntropy { labels, ..arguments };
-        // SAFETY: a block a sample, and labels are below `classes`.
+        // SAFETY: there is one block per sample, and labels are below `classes`.
         unsafe { launch(device, "cross_entropy", [batch as u32, 1], &arguments) }
     })?;
     Ok(loss)
@@ -67,7 +67,7 @@ pub fn add_bias(rows: &Tensor, bias: &Tensor) -> Result<()> {
     }
     let arguments =
         Bias { rows: write::<f32>(rows)?, bias: read::<f32>(bias)?, count: count as u32, classes: classes as u32 };
-    // SAFETY: a value a class.
+    // SAFETY: the bias has one value per class.
     unsafe { launch(rows.device(), "add_bias", threads(count * classes)?, &arguments) }
 }
 
@@ -77,12 +77,12 @@ pub fn bias_gradient(rows: &Tensor) -> Result<Tensor> {
     let (rows, sum) = (rows.contiguous()?, empty(classes, DType::F32, rows.device())?);
     let arguments =
         Bias { rows: read::<f32>(&rows)?, bias: write::<f32>(&sum)?, count: count as u32, classes: classes as u32 };
-    // SAFETY: a block a class.
+    // SAFETY: there is one block per class.
     unsafe { launch(rows.device(), "bias_gradient", [classes as u32, 1], &arguments)? };
     Ok(sum)
 }
 
-/// Copies a map, to measure what a card's memory gives.
+/// Copies a map, to measure the device's memory bandwidth.
 pub fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
     let count = from.elem_count();
     if to.elem_count() != count || !count.is_multiple_of(4) {

@@ -1,4 +1,5 @@
-//! The kernels that have no like on the CPU: held against what they stand for.
+//! Compares the kernels that have no counterpart on the CPU with the operations that they
+//! replace.
 
 use super::Compare;
 use crate::model::network::Shortcut;
@@ -9,7 +10,7 @@ use candle_core::{Result, Tensor};
 use methods::lif::{Lif, Reset};
 
 impl Compare {
-    /// Several batches side by side, and what the readout adds.
+    /// Several batches side by side, the bias, uploads and copies.
     pub(super) fn groups(&mut self) -> Result<()> {
         for [time_steps, groups, batch, side, channels] in [[2, 3, 2, 5, 13], [1, 5, 1, 3, 8], [4, 2, 3, 4, 32]] {
             let dims = [time_steps * groups * batch, side, side, channels];
@@ -27,7 +28,7 @@ impl Compare {
                         let spikes = neuron::lif(&lif, time_steps, groups * batch, &normed, &Shortcut::None)?;
                         return Ok(vec![spikes.tensor]);
                     }
-                    // On the CPU each batch alone.
+                    // On the CPU, each batch is computed alone.
                     let parts = x.tensor.reshape((time_steps, groups, batch, side, side, pad8(channels)))?;
                     let alone = (0..groups).map(|group| {
                         let tensor =

@@ -1,13 +1,13 @@
-// What a convolution by matrix products needs around them.
+// The steps before and after the matrix product of a convolution.
 #pragma once
 
-// Eight channels of one tap of an output pixel a thread.
+// A thread copies eight channels of one tap of an output pixel.
 KERNEL(im2col, Columns) {
   u32 i = place(), groups = a.channels / 8, taps = a.kernel * a.kernel;
   if (i >= a.images * a.out_height * a.out_width * taps * groups) return;
   u32 c = i % groups * 8, tap = i / groups % taps, o = i / groups / taps;
   u32 ox = o % a.out_width, oy = o / a.out_width % a.out_height, image = a.first + o / a.out_width / a.out_height;
-  // Beyond the upper edge these wrap around to large numbers.
+  // Beyond the upper and left edge these wrap around to large numbers.
   u32 x = ox * a.stride + tap % a.kernel - a.padding, y = oy * a.stride + tap / a.kernel - a.padding;
   float values[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
   if (x < a.width && y < a.height) {
@@ -22,7 +22,8 @@ KERNEL(im2col, Columns) {
   store8(a.columns + (u64)i * 8, values);
 }
 
-// One channel of an input pixel a thread: gathers, so that the order of the sum is fixed.
+// A thread computes one channel of an input pixel. It gathers its terms, so the order of the
+// sum is fixed.
 KERNEL(col2im, Columns) {
   u32 i = place();
   if (i >= a.images * a.height * a.width * a.channels) return;
@@ -31,7 +32,7 @@ KERNEL(col2im, Columns) {
   float sum = 0.0f;
   for (u32 ky = 0; ky < a.kernel; ky++)
     for (u32 kx = 0; kx < a.kernel; kx++) {
-      u32 fy = y + a.padding - ky, fx = x + a.padding - kx;  // wrap around where the tap reaches outside
+      u32 fy = y + a.padding - ky, fx = x + a.padding - kx;  // wrap around if the tap reaches outside
       u32 oy = fy / a.stride, ox = fx / a.stride;
       if (fy % a.stride || fx % a.stride || oy >= a.out_height || ox >= a.out_width) continue;
       u64 row = ((u64)image * a.out_height + oy) * a.out_width + ox;
@@ -55,7 +56,7 @@ KERNEL(weight_unpack, Weights) {
   a.to[i] = a.from[(co * taps + tap) * a.padded_in + ci];
 }
 
-// Bits to 0 and 1: eight channels a thread.
+// Expands bits to 0 and 1; a thread expands eight channels.
 KERNEL(expand, Expand) {
   u32 i = place();
   if (i >= a.bytes) return;
@@ -64,7 +65,7 @@ KERNEL(expand, Expand) {
   store8(a.map + (u64)i * 8, values);
 }
 
-// Eight channels of a pixel a thread.
+// A thread copies eight channels of a pixel.
 KERNEL(pad, Pad) {
   u32 i = place(), groups = a.padded / 8;
   if (i >= a.pixels * groups) return;
@@ -74,7 +75,7 @@ KERNEL(pad, Pad) {
   store8(a.to + (u64)i * 8, values);
 }
 
-// One byte of a position a thread.
+// A thread copies one byte of a position.
 KERNEL(spread, Spread) {
   u32 i = place();
   if (i >= a.time_steps * a.groups * a.slab * a.bytes) return;

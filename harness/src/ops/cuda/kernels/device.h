@@ -1,15 +1,16 @@
-// What a kernel is written in: CUDA under nvcc, plain C++ under a host compiler (host.h), from the same source.
-// Compiled without fused multiply-adds on both, so that elementwise results are the CPU kernels' bits.
+// The language of the kernels: CUDA under nvcc and plain C++ under a host compiler (host.h),
+// from the same source. Both compile without fused multiply-adds, so that elementwise results
+// are bit-identical to the CPU kernels'.
 #pragma once
 
-// Threads of a block, in every kernel.
+// Threads per block, in every kernel.
 #define THREADS 256
 
 #ifdef __CUDACC__
 #define DEVICE __device__ __forceinline__
 // A kernel takes one struct by value; arguments.rs mirrors each.
 #define KERNEL(name, Arguments) extern "C" __global__ void name(const Arguments a)
-// One whose threads meet at barriers.
+// A kernel whose threads meet at barriers.
 #define KERNEL_WITH_BARRIERS(name, Arguments) KERNEL(name, Arguments)
 #else
 #include "host.h"
@@ -19,13 +20,13 @@ typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// The index of a thread in a grid of one dimension.
+// The index of a thread in a one-dimensional grid.
 DEVICE u32 place() { return blockIdx.x * THREADS + threadIdx.x; }
 
 // Bit k of byte j is channel 8j + k.
 DEVICE float spike(const u8* bits, u64 at) { return bits[at / 8] >> (at % 8) & 1 ? 1.0f : 0.0f; }
 
-// Eight floats, 32 bytes aligned, in two loads (and stores).
+// Copies eight floats at a 32-byte boundary by two loads (or stores).
 DEVICE void load8(const float* from, float* to) {
   float4 low = ((const float4*)from)[0], high = ((const float4*)from)[1];
   to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
@@ -40,7 +41,8 @@ DEVICE void store8(float* to, const float* from) {
   ((float4*)to)[1] = high;
 }
 
-// Sums `x` over a block's threads of equal `threadIdx.x % lanes`, in a fixed order; valid in the first `lanes` threads.
+// Sums `x` over the threads of a block with equal `threadIdx.x % lanes`, in a fixed order. The
+// result is valid in the first `lanes` threads.
 DEVICE double block_sum(double x, u32 lanes) {
   __shared__ double sums[THREADS];
   __syncthreads();

@@ -1,5 +1,5 @@
-// The kernels on the host, for tests: the blocks of a launch one after the other, the threads of a block as coroutines that
-// take turns at each barrier.
+// Runs the kernels on the host, for tests. The blocks of a launch run one after the other; the
+// threads of a block are coroutines that take turns at each barrier.
 #pragma once
 
 #include <setjmp.h>
@@ -29,7 +29,7 @@ struct float4 {
 };
 static thread_local Dimensions threadIdx, blockIdx, gridDim;
 
-// A kernel by name, in the list of all.
+// A kernel and its name, in a list of all kernels.
 struct Kernel {
   const char* name;
   size_t size;
@@ -51,8 +51,8 @@ struct Kernel {
   }
 };
 
-// The coroutines of a block's threads, kept from block to block. They start as contexts and go on by jumps, which make no
-// system call.
+// The coroutines of a block's threads, which are reused for the next block. They start as
+// contexts and continue by jumps, which need no system call.
 struct Coroutine {
   ucontext_t start;
   jmp_buf rest;
@@ -67,7 +67,7 @@ struct Block {
 };
 static thread_local Block* block;
 
-// Back to the scheduler, until it resumes this thread.
+// Returns to the scheduler until it resumes this thread.
 static void pause_thread() {
   if (!_setjmp(block->threads[threadIdx.x].rest)) _longjmp(block->scheduler, 1);
 }
@@ -127,19 +127,19 @@ static void run_with_barriers(const Kernel* kernel, const void* arguments) {
   block->kernel = kernel;
   block->arguments = arguments;
   for (Coroutine& thread : block->threads) thread.ended = false;
-  // Every thread of a block meets the same barriers: they end in the same round.
+  // All threads of a block meet the same barriers, so they end in the same round.
   while (!block->threads[0].ended) {
     for (unsigned i = 0; i < THREADS; i++) resume_thread(i);
     for (const Coroutine& thread : block->threads)
       if (thread.ended != block->threads[0].ended) {
-        fprintf(stderr, "%s: a barrier that not every thread of the block meets\n", kernel->name);
+        fprintf(stderr, "%s: not every thread of the block reaches a barrier\n", kernel->name);
         abort();
       }
   }
   block->kernel = nullptr;
 }
 
-// 0: done. 1: no such kernel. 2: its arguments have another size.
+// Returns 0 on success, 1 if there is no such kernel, 2 if its arguments have another size.
 extern "C" int kernels_launch(const char* name, const unsigned grid[2], const void* arguments, size_t size) {
   const Kernel* kernel = Kernel::find(name);
   if (!kernel) return 1;

@@ -1,4 +1,4 @@
-// Every kernel in one translation unit: one PTX, one host library.
+// All kernels in one translation unit, which gives one PTX file and one host library.
 #include "device.h"
 #include "arguments.h"
 #include "surrogate.h"

@@ -1,7 +1,8 @@
-// LIF neurons over T and the ANN's ReLU, on a current whose norm is folded into scale and shift.
+// LIF neurons over T and the ANN's ReLU, on a current whose norm is folded into scale and
+// shift.
 #pragma once
 
-// The current at float `at` of the output's rows; `from` is its place in the main map.
+// The current at index `at` of the output's rows; `from` is its index in the main map.
 DEVICE float current(const Neurons& a, u64 from, u64 at, u32 c) {
   float x = a.scale[c] * a.map[from] + a.shift[c];
   switch (a.side) {
@@ -12,10 +13,11 @@ DEVICE float current(const Neurons& a, u64 from, u64 at, u32 c) {
   }
 }
 
-// The membrane after the reset of those that fire.
+// The membrane after the reset of the neurons that fire.
 DEVICE float discharge(const Neurons& a, float u) { return u >= a.v_th ? (a.hard ? 0.0f : u - a.v_th) : u; }
 
-// The same for eight channels whose main coefficients are loaded; those of the side begin at `c`.
+// The current of eight channels, whose main coefficients are already loaded. The coefficients
+// of the side begin at `c`.
 DEVICE void current8(const Neurons& a, const float* scale, const float* shift, u64 from, u64 at, u32 c, float* x) {
   load8(a.map + from, x);
   for (u32 k = 0; k < 8; k++) x[k] = scale[k] * x[k] + shift[k];
@@ -31,7 +33,7 @@ DEVICE void current8(const Neurons& a, const float* scale, const float* shift, u
   }
 }
 
-// Eight channels of a position a thread: one byte of spikes a time step.
+// A thread computes eight channels of a position: one byte of spikes per time step.
 KERNEL(lif_forward, Neurons) {
   u32 i = place(), groups = a.channels / 8;
   if (i >= a.positions * groups) return;
@@ -66,9 +68,11 @@ DEVICE void write_sums(const Neurons& a, u32 c, double all, double with_map, dou
   }
 }
 
-// One channel of a position a thread and turn. `out` holds the gradient of the spikes and gets that of the current:
-// g[t] = gs * slope + tau * g[t+1] * (1 - s - u * slope), for the soft reset 1 - v_th * slope; a detached reset drops the
-// slope. MAX_T bounds T, so that the membranes stay in registers.
+// A thread computes one channel of a position per iteration. `out` holds the gradient of the
+// spikes and receives that of the current:
+// g[t] = gs * slope + tau * g[t+1] * (1 - s - u * slope); for the soft reset the last factor is
+// (1 - v_th * slope). A detached reset omits the term with the slope. MAX_T bounds T, so that
+// the membranes stay in registers.
 template <int MAX_T>
 DEVICE void lif_backward(const Neurons& a) {
   u32 c = blockIdx.y * a.lanes + threadIdx.x % a.lanes, row, end;
@@ -129,7 +133,7 @@ KERNEL_WITH_BARRIERS(relu_backward, Neurons) {
   double all = 0.0, with_map = 0.0, with_side = 0.0;
   for (row += threadIdx.x / a.lanes; row < end; row += THREADS / a.lanes) {
     u64 at = (u64)row * a.channels + c;
-    // No gradient at exactly 0, as torch's.
+    // The gradient at exactly 0 is 0, as in PyTorch.
     float grad = 0.0f >= current(a, at, at, c) ? 0.0f : a.grad_in[at];
     a.out[at] = grad;
     all += grad;

@@ -1,7 +1,7 @@
 // Batch norm: statistics, the fold into scale and shift, the backward pass.
 #pragma once
 
-// The first row and the end of a block's rows.
+// The first row of a block, and the end of its rows.
 DEVICE void block_rows(u32 rows, u32 each, u32* start, u32* end) {
   *start = blockIdx.x * each;
   *end = *start + each < rows ? *start + each : rows;
@@ -39,7 +39,7 @@ KERNEL(statistics, Statistics) {
   if (c >= a.channels) return;
   double mean = a.sums[c] / a.rows, variance = a.sums[a.channels + c] / a.rows - mean * mean;
   a.mean[c] = mean;
-  a.variance[c] = variance >= 0.0 ? variance : (variance < 0.0 ? 0.0 : variance);  // not a number stays one
+  a.variance[c] = variance >= 0.0 ? variance : (variance < 0.0 ? 0.0 : variance);  // NaN stays NaN
 }
 
 KERNEL(fold, Fold) {
@@ -77,7 +77,7 @@ KERNEL(norm_coefficients, Coefficients) {
   a.k3[c] = k3;
 }
 
-// Four channels a thread.
+// A thread computes four channels.
 KERNEL(norm_backward, NormBackward) {
   u32 i = place();
   if (i >= a.count / 4) return;

@@ -1,7 +1,7 @@
 // Average pools, windowed and global, and spike counts.
 #pragma once
 
-// The inputs of output `o` along an axis, those outside the map left out.
+// The inputs of output `o` along an axis, without those outside the map.
 DEVICE void window(const Pooling& a, u32 o, u32 size, u32* start, u32* end) {
   u32 first = o * a.stride, after = first + a.kernel;
   *start = first > a.padding ? first - a.padding : 0;
@@ -27,14 +27,15 @@ KERNEL(pool_forward, Pooling) {
   a.out[i] = sum * (1.0f / (float)((y1 - y0) * (x1 - x0)));
 }
 
-// The first and the last output whose window may cover input `i` of an axis.
+// The first output whose window may cover input `i` of an axis, and the end of these outputs.
 DEVICE void covering(const Pooling& a, u32 i, u32 outs, u32* first, u32* end) {
   u32 padded = i + a.padding;
   *first = padded < a.kernel ? 0 : (padded - a.kernel) / a.stride + 1;
   *end = padded / a.stride + 1 < outs ? padded / a.stride + 1 : outs;
 }
 
-// `map` is the gradient of the averages, `out` that of the input; each input gathers from its windows.
+// `map` is the gradient of the averages and `out` that of the input. Each input gathers from
+// its windows.
 KERNEL(pool_backward, Pooling) {
   u32 i = place();
   if (i >= a.images * a.height * a.width * a.channels) return;
@@ -75,7 +76,7 @@ KERNEL(global_backward, Pooling) {
 KERNEL_WITH_BARRIERS(count_spikes, CountSpikes) {
   u32 count = 0;
   for (u32 i = place(); i < a.bytes; i += gridDim.x * THREADS) count += __popc(a.spikes[i]);
-  // Whole numbers: exact in a double, and in any order.
+  // The counts are integers: exact in a double, in any order.
   double sum = block_sum((double)count, 1);
   if (threadIdx.x == 0) atomicAdd(a.out, (u64)sum);
 }

@@ -1,4 +1,4 @@
-// The readout's loss and the optimiser's step.
+// The loss of the readout, and the step of the optimiser.
 #pragma once
 
 // v = momentum * v + (g + weight_decay * w), w = w - learning_rate * v.
@@ -10,7 +10,7 @@ KERNEL(sgd, Sgd) {
   a.weight[i] = w - a.learning_rate * v;
 }
 
-// The largest `x` of the block's threads, for all of them.
+// The largest `x` of the block's threads, valid in all of them.
 DEVICE float block_largest(float x) {
   __shared__ float largest[THREADS];
   __syncthreads();
@@ -24,7 +24,7 @@ DEVICE float block_largest(float x) {
   return largest[0];
 }
 
-// The sum over the block, for all threads.
+// The sum over the block, valid in all threads.
 DEVICE double block_total(double x) {
   __shared__ double total;
   double sum = block_sum(x, 1);
@@ -33,7 +33,8 @@ DEVICE double block_total(double x) {
   return total;
 }
 
-// A block a sample: cross-entropy of the mean over T of the logits, its gradient, and the rank of the label.
+// A block computes one sample: the cross-entropy of the logits' mean over T, its gradient, and
+// the rank of the label.
 KERNEL_WITH_BARRIERS(cross_entropy, CrossEntropy) {
   u32 sample = blockIdx.x, step = a.batch * a.classes, row = sample * a.classes, label = a.labels[sample];
   float highest = -INFINITY;
@@ -71,7 +72,7 @@ KERNEL(add_bias, Bias) {
   if (i < a.count * a.classes) a.rows[i] += a.bias[i % a.classes];
 }
 
-// A block a class.
+// A block sums one class.
 KERNEL_WITH_BARRIERS(bias_gradient, Bias) {
   double sum = 0.0;
   for (u32 row = threadIdx.x; row < a.count; row += THREADS) sum += (double)a.rows[(u64)row * a.classes + blockIdx.x];
@@ -79,7 +80,7 @@ KERNEL_WITH_BARRIERS(bias_gradient, Bias) {
   if (threadIdx.x == 0) a.bias[blockIdx.x] = (float)sum;
 }
 
-// For the measured bandwidth of a card: four floats a thread.
+// Measures the memory bandwidth of a device; a thread copies four floats.
 KERNEL(copy, CopyMap) {
   u32 i = place();
   if (i < a.count / 4) ((float4*)a.to)[i] = ((const float4*)a.from)[i];

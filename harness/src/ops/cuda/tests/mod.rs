@@ -1,4 +1,4 @@
-//! The kernels compiled for the host, and the same launches as on a card, held against the CPU's kernels.
+//! Compares the kernels compiled for the host, launched as on a device, with the CPU's kernels.
 
 use super::arguments;
 use super::compare::{Size, all};
@@ -8,7 +8,7 @@ use crate::parity::dump::Dump;
 use crate::parity::parity;
 use candle_core::Device;
 
-/// Says which test is skipped where there was no C++ compiler.
+/// Whether there was a C++ compiler. If not, prints which test is skipped.
 fn compiled(test: &str) -> bool {
     if !host_kernels::COMPILED {
         eprintln!("skipped: {test} needs a C++ compiler");
@@ -17,8 +17,8 @@ fn compiled(test: &str) -> bool {
 }
 
 #[test]
-fn every_kernel_agrees_with_the_cpus() {
-    if !compiled("every_kernel_agrees_with_the_cpus") {
+fn every_kernel_agrees_with_the_cpu_kernel() {
+    if !compiled("every_kernel_agrees_with_the_cpu_kernel") {
         return;
     }
     let list = all(&Device::Cpu, Size::Small).unwrap();
@@ -31,7 +31,8 @@ fn every_kernel_agrees_with_the_cpus() {
     assert!(list.len() > 500, "{} comparisons", list.len());
 }
 
-/// Forward, backward, SGD, running statistics, evaluation and FDG of whole networks, against PyTorch.
+/// Compares forward, backward, SGD, running statistics, evaluation and FDG of whole networks
+/// with PyTorch.
 #[test]
 fn whole_networks_agree_with_the_pytorch_dumps() {
     if !compiled("whole_networks_agree_with_the_pytorch_dumps") {
