@@ -3,14 +3,14 @@
 //! `[images, height, width, pad8(c)/8]`; bit k of byte j is channel 8j+k.
 
 pub mod activation;
-pub mod conv;
+pub(crate) mod conv;
 pub mod cpu;
-pub mod cuda;
-pub mod matmul;
-pub mod neuron;
-pub mod norm;
+pub(crate) mod cuda;
+pub(crate) mod matmul;
+pub(crate) mod neuron;
+pub(crate) mod norm;
 pub mod optimizer;
-pub mod pool;
+pub(crate) mod pool;
 
 use candle_core::Device;
 pub use methods::lif::Reset;

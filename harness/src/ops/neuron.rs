@@ -120,7 +120,6 @@ pub struct FoldedConv<'a> {
     pub weight: &'a Tensor,
     /// The layouts of this weight, which passes share.
     pub cache: Option<&'a ConvWeightCache>,
-    /// The norm.
     pub norm: norm::Folded,
 }
 
@@ -178,7 +177,7 @@ pub fn relu(main: &Normed, shortcut: &Shortcut) -> Result<Activation> {
     Ok(Activation { tensor: Tensor::from_vec(out, x.tensor.dims(), &Device::Cpu)?, channels: x.channels })
 }
 
-/// Backward of [`relu`], with the same sums as [`lif_backward`].
+/// The backward pass of [`relu`], with the same sums as [`lif_backward`].
 pub fn relu_backward(main: &Normed, shortcut: &Shortcut, grad: &Activation) -> Result<(Activation, ChannelSums)> {
     let x = &main.conv_out;
     if cuda::runs_on_cuda(&x.tensor) {

@@ -11,9 +11,7 @@ use candle_core::{Device, Result, Tensor, WithDType};
 /// The mean and biased variance of each padded channel, f64 `[pad8(C)]`.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    /// The mean.
     pub mean: Tensor,
-    /// The biased variance.
     pub variance: Tensor,
 }
 
@@ -97,11 +95,8 @@ impl Folded {
 
 /// The gradients that [`backward`] computes.
 pub struct NormGradients {
-    /// The gradient of γ.
     pub gamma: Tensor,
-    /// The gradient of β.
     pub beta: Tensor,
-    /// The gradient of the convolution's output.
     pub conv_out: Activation,
 }
 

@@ -24,7 +24,7 @@ pub struct Folded<'a> {
 /// A map with its batch norm.
 #[derive(Clone, Copy, Debug)]
 pub struct Branch<'a> {
-    /// Channel-last rows.
+    /// Channel-last rows of padded channels.
     pub map: &'a [f32],
     /// The norm of its values.
     pub norm: Folded<'a>,

@@ -13,7 +13,7 @@
 mod byte;
 pub mod conv;
 pub mod lif;
-pub mod matmul;
+pub(crate) mod matmul;
 pub mod norm;
 mod parallel;
 pub mod pool;

@@ -136,7 +136,7 @@ impl<T> Shared<T> {
     /// They lie in the slice from which this was made and are initialised, and no other tile
     /// accesses them while the result lives.
     pub(super) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 
@@ -145,7 +145,7 @@ impl<T> Shared<T> {
     /// # Safety
     /// As for [`Shared::slice`], and zero bytes are a valid value.
     pub(super) unsafe fn zeroed<'a>(self, start: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe {
             self.0.add(start).write_bytes(0, len);
             self.slice(start, len)

@@ -37,13 +37,13 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// `from` is readable for eight values, and `to` is writable for eight.
     #[inline(always)]
     unsafe fn compact(byte: u8, from: *const u16, to: *mut u16) {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         let (from, to) = unsafe { (from.cast::<[u16; 8]>().read_unaligned(), to.cast::<[u16; 8]>()) };
         let mut picked = [0; 8];
         for (to, place) in picked.iter_mut().zip(SET_BITS[usize::from(byte)]) {
             *to = from[usize::from(place)];
         }
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe { to.write_unaligned(picked) };
     }
     /// Adds lanes that hold i32s, wrapping.
@@ -68,7 +68,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_bits(from: *const u8) -> Self::V;
 }
 
-/// Plain Rust, 8 lanes.
+/// The fallback in plain Rust, with 8 lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
@@ -96,12 +96,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> [f32; 8] {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe { p.cast::<[f32; 8]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: [f32; 8]) {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -142,12 +142,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_bits(to: *mut u8, x: [f32; 8], bound: [f32; 8]) {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe { *to = (0..8).fold(0, |bits, k| bits | (u8::from(x[k] >= bound[k]) << k)) }
     }
     #[inline(always)]
     unsafe fn load_bits(from: *const u8) -> [f32; 8] {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         *FLOATS.of(unsafe { *from })
     }
 }

@@ -85,14 +85,19 @@ impl<T: CudnnDataType> Descriptors<T> {
 }
 
 impl CudnnState {
-    /// Grows the workspace to the size that `pass` needs.
-    fn workspace<T: CudnnDataType>(&mut self, s: &ConvShape, pass: Direction, plan: &Descriptors<T>) -> Result<()> {
-        let Descriptors { conv, x, w, y } = plan;
-        let key = (*s, precision(), pass);
+    /// Grows the workspace to the size that `direction` needs.
+    fn workspace<T: CudnnDataType>(
+        &mut self,
+        s: &ConvShape,
+        direction: Direction,
+        descriptors: &Descriptors<T>,
+    ) -> Result<()> {
+        let Descriptors { conv, x, w, y } = descriptors;
+        let key = (*s, precision(), direction);
         let need = match self.needs.get(&key) {
             Some(need) => *need,
             None => {
-                let need = match pass {
+                let need = match direction {
                     Direction::Forward => ConvForward { conv, x, w, y }.get_workspace_size(FORWARD),
                     Direction::InputGrad => ConvBackwardData { conv, dx: x, w, dy: y }.get_workspace_size(DATA),
                     Direction::WeightGrad => ConvBackwardFilter { conv, x, dw: w, dy: y }.get_workspace_size(FILTER),
@@ -111,15 +116,15 @@ impl CudnnState {
 /// Runs `f` with cuDNN, the descriptors and the workspace.
 fn with<T: CudnnDataType>(
     s: &ConvShape,
-    pass: Direction,
+    direction: Direction,
     f: impl FnOnce(&Descriptors<T>, &mut CudaSlice<u8>) -> Result<()>,
 ) -> Result<()> {
     CUDNN.with_borrow_mut(|state| {
         let Some(state) = state else { bail!("cuDNN is used on another thread than the one that opened the card") };
-        let plan = Descriptors::new(&state.cudnn, s)?;
-        state.workspace(s, pass, &plan)?;
+        let descriptors = Descriptors::new(&state.cudnn, s)?;
+        state.workspace(s, direction, &descriptors)?;
         let Some(workspace) = &mut state.workspace else { bail!("no workspace") };
-        f(&plan, workspace)
+        f(&descriptors, workspace)
     })
 }
 

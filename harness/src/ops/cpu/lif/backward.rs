@@ -124,7 +124,7 @@ impl<X: Residual, K: SurrogateKernel> SimdKernel for Chunks<'_, X, K> {
 }
 
 /// # Safety
-/// Every method: as in [`Chunks::run`].
+/// For every method: as in [`Chunks::run`].
 impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
     /// The range of the chunk in the map of step `t`.
     #[inline(always)]
@@ -142,7 +142,7 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
             let back = if self.broadcast { rows.start - self.rows(&positions, 0).start } else { 0 };
             for row in rows.step_by(self.l.channels) {
                 for c in (0..self.l.channels).step_by(S::LANES) {
-                    // SAFETY: the caller's.
+                    // SAFETY: passed on to the caller.
                     unsafe {
                         let current = self.main.scaled::<S>(row - back + c, c);
                         S::store(to, self.residual.add::<S>(row + c, c, current));
@@ -158,7 +158,7 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
     unsafe fn charge<S: Simd>(&self, membrane: &mut [f32]) {
         let plane = membrane.len() / self.l.time_steps;
         for v in (0..plane).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: passed on to the caller.
             unsafe {
                 let neuron = Neuron::<S>::new(self.l);
                 let mut u = neuron.zero;
@@ -187,7 +187,7 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
         let l = self.l;
         let (chunk, plane) = (membrane.len() / l.time_steps, l.positions * l.channels);
         for c in (0..l.channels).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: passed on to the caller.
             unsafe {
                 let neuron = Neuron::<S>::new(l);
                 let one = S::splat(1.0);
@@ -236,7 +236,7 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
         let mut from = grad.as_ptr();
         for t in 0..self.l.time_steps {
             for at in self.rows(&positions, t).step_by(S::LANES) {
-                // SAFETY: the caller's.
+                // SAFETY: passed on to the caller.
                 unsafe {
                     S::store(self.grad.at(at), S::load(from));
                     from = from.add(S::LANES);

@@ -93,7 +93,7 @@ pub(in crate::ops::cpu) unsafe fn affine<S: Simd>(x: S::V, scale: S::V, shift: S
     unsafe { S::add(S::mul(scale, x), shift) }
 }
 
-/// The neuron's constants as vectors.
+/// The constants of the neurons, as vectors.
 #[derive(Clone, Copy)]
 pub(in crate::ops::cpu) struct Neuron<S: Simd> {
     pub tau: S::V,

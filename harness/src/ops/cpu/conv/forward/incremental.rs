@@ -45,7 +45,7 @@ pub(in crate::ops::cpu::conv) fn cycles(s: &ConvShape, vectors: f64, changes: f6
 /// # Safety
 /// `to` has room for the copy, and nothing else accesses that memory while the result lives.
 unsafe fn copied<'a>(from: &[f32], to: *mut f32) -> &'a mut [f32] {
-    // SAFETY: the caller's.
+    // SAFETY: passed on to the caller.
     unsafe {
         std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
         std::slice::from_raw_parts_mut(to, from.len())

@@ -134,7 +134,8 @@ impl Gather<'_> {
         }
     }
 
-    /// One output row from one kernel row: the spikes under a window are one range of the list.
+    /// Adds one kernel row to one output row. The spikes under a window are one contiguous
+    /// range of the list.
     #[inline(always)]
     unsafe fn row<S: Simd, const N: usize>(
         &self,

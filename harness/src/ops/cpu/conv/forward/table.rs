@@ -360,7 +360,7 @@ impl<T> OutputLine<T> {
     #[inline(always)]
     unsafe fn next_before<S: Simd, const N: usize, const LINES: usize>(&mut self) -> [S::V; N] {
         if LINES == 3 {
-            // SAFETY: the caller's (here and below).
+            // SAFETY: passed on to the caller (here and below).
             return [unsafe { S::zero() }; N];
         }
         let sums = unsafe { load::<S, N>(self.before) };

@@ -49,7 +49,7 @@ pub(in crate::ops::cpu::conv) trait EpilogueTile<S: Simd, const N: usize>: Copy 
 /// As [`Simd`].
 #[inline(always)]
 unsafe fn coefficients<S: Simd, const N: usize>(from: &[f32], channel: usize) -> [S::V; N] {
-    // SAFETY: the caller's, and the slice holds `N` vectors.
+    // SAFETY: passed on to the caller; the slice holds `N` vectors.
     unsafe { load::<S, N>(from[channel..][..N * S::LANES].as_ptr()) }
 }
 
@@ -70,7 +70,7 @@ impl<S: Simd, const N: usize> EpilogueTile<S, N> for KeepSums {
     #[inline(always)]
     unsafe fn apply(self, state: [S::V; N], position: usize, sums: [S::V; N]) -> [S::V; N] {
         for n in 0..N {
-            // SAFETY: the caller's.
+            // SAFETY: passed on to the caller.
             unsafe { S::store(self.0.add((position * N + n) * S::LANES), sums[n]) };
         }
         state
@@ -99,7 +99,7 @@ impl Epilogue for WriteMap<'_> {
 
     #[inline(always)]
     unsafe fn tile<S: Simd, const N: usize>(&self, channel: usize) -> WriteMapTile<S, N> {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         let scale = self.scale.map(|scale| unsafe { coefficients::<S, N>(scale, channel) });
         WriteMapTile { target: self.target.at(channel), channels: self.channels, scale }
     }
@@ -112,7 +112,7 @@ impl<S: Simd, const N: usize> EpilogueTile<S, N> for WriteMapTile<S, N> {
         // The map is rarely in a cache.
         simd::prefetch(to.wrapping_add(PREFETCH_PIXELS * self.channels), N * S::LANES);
         for n in 0..N {
-            // SAFETY: the caller's.
+            // SAFETY: passed on to the caller.
             unsafe {
                 if let Some(scale) = self.scale {
                     sums[n] = S::mul(S::from_ints(sums[n]), scale[n]);
@@ -163,7 +163,7 @@ impl<X: Residual> Epilogue for Fire<'_, X> {
 
     #[inline(always)]
     unsafe fn tile<S: Simd, const N: usize>(&self, channel: usize) -> FireTile<S, N, X> {
-        // SAFETY: the caller's.
+        // SAFETY: passed on to the caller.
         unsafe {
             let scales = [coefficients::<S, N>(self.scale, channel), coefficients::<S, N>(self.norm.scale, channel)];
             let (neuron, shift) = (Neuron::new(&self.l), coefficients::<S, N>(self.norm.shift, channel));
