@@ -8,8 +8,9 @@ use std::ops::{Deref, Range};
 
 /// A layer's input or output, with t as the slowest index of `images = T·B`.
 ///
-/// F32 is a map `[images, height, width, pad8(channels)]`. U8 are spikes `[images, height,
-/// width, pad8(channels)/8]`; bit k of byte j is channel 8j + k. Padding channels are 0.
+/// F32 is a map `[images, height, width, pad8(channels)]`. U8 are spikes
+/// `[images, height, width, pad8(channels)/8]`; bit k of byte j is channel 8j + k. Padding
+/// channels are 0.
 #[derive(Clone, Debug)]
 pub struct Activation {
     /// The values.

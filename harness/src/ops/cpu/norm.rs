@@ -91,8 +91,8 @@ impl Moments<'_> {
     }
 }
 
-/// The coefficients of batch norm's backward pass, one per padded channel: `grad_in = k1·grad +
-/// k2·map + k3`.
+/// The coefficients of batch norm's backward pass, one per padded channel:
+/// `grad_in = k1·grad + k2·map + k3`.
 #[derive(Clone, Copy, Debug)]
 pub struct Coefficients<'a> {
     /// The factor of the gradient of the normalised output.

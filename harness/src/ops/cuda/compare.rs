@@ -1,5 +1,5 @@
-//! Compares every kernel with the CPU's on random inputs: on a device by `harness selftest
-//! --device cuda`, in tests on the host.
+//! Compares every kernel with the CPU's on random inputs: on a device by
+//! `harness selftest --device cuda`, in tests on the host.
 
 mod groups;
 

@@ -76,9 +76,9 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// The OIHW `weight` of a forward pass as `[out block][in block][kernel row][kernel column][in
-/// channel][width]`, zeros in the padding. A block is (first channel, count). Together the
-/// blocks cover each padded channel once.
+/// The OIHW `weight` of a forward pass as
+/// `[out block][in block][kernel row][kernel column][in channel][width]`, zeros in the padding. A
+/// block is (first channel, count). Together the blocks cover each padded channel once.
 pub(super) fn rows(
     s: &ConvShape,
     weight: &[f32],

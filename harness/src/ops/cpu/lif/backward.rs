@@ -172,9 +172,9 @@ impl<X: Residual, K: SurrogateKernel> Tile<'_, X, K> {
         }
     }
 
-    /// Backpropagation through time. `grad` holds dL/du[t+1] and becomes dL/du[t]: `gs·σ' +
-    /// tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for the
-    /// soft reset. With a detached reset the last term is omitted. The slopes become the
+    /// Backpropagation through time. `grad` holds dL/du[t+1] and becomes dL/du[t]:
+    /// `gs·σ' + tau·grad·(1 - s - u·σ')` for the hard reset, `gs·σ' + tau·grad·(1 - v_th·σ')` for
+    /// the soft reset. With a detached reset the last term is omitted. The slopes become the
     /// gradients unless the main map is broadcast.
     #[inline(always)]
     unsafe fn through_time<S: Simd>(

@@ -84,8 +84,7 @@ pub(super) fn forward<K: Epilogue + Send + Sync>(s: &ConvShape, spikes: &[u8], p
     });
 }
 
-/// The fixed-point OIHW `weight` as `[out block][kernel row][kernel column][in
-/// channel][width]`.
+/// The fixed-point OIHW `weight` as `[out block][kernel row][kernel column][in channel][width]`.
 pub(in crate::ops::cpu::conv) fn pack(s: &ConvShape, weight: &[f32]) -> Aligned {
     pack::rows(s, weight, &blocks(out_channels(s), widest(s)), &[(0, pad8(s.c_in))])
 }
