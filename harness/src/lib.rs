@@ -24,6 +24,7 @@ pub mod ranks;
 pub mod rng;
 pub mod row;
 pub mod run;
+pub mod selection;
 pub mod slurm;
 pub mod store;
 pub mod suite;

@@ -61,6 +61,21 @@ impl DatasetName {
         }
     }
 
+    /// Input channels of the network: red, green and blue, or OFF and ON events.
+    pub fn channels(self) -> usize {
+        if self.is_event() { 2 } else { 3 }
+    }
+
+    /// Training and test samples of the whole data set, as its owners state them.
+    pub fn declared_samples(self) -> (usize, usize) {
+        match self {
+            Self::SignDigits | Self::SignDigitsDvs => (1_520, 380),
+            Self::Cifar10 | Self::Cifar100 => (50_000, 10_000),
+            Self::ImageNet => (1_281_167, 50_000),
+            Self::Cifar10Dvs => (9_000, 1_000),
+        }
+    }
+
     /// Whether samples are event frames `[T, H, W, 2]`.
     pub fn is_event(self) -> bool {
         matches!(self, Self::SignDigitsDvs | Self::Cifar10Dvs)
