@@ -28,6 +28,7 @@ mod resample;
 mod sign_digits;
 pub mod simulate;
 pub(crate) mod stills;
+mod sums;
 pub(crate) mod unpack;
 mod verify;
 
