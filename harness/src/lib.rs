@@ -11,11 +11,11 @@ pub mod environment;
 pub mod exit;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gpu_specs;
 pub mod lock;
 pub mod model;
 pub mod ops;
 pub mod parity;
-pub mod peaks;
 pub mod plan;
 pub mod predictions;
 pub mod progress;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::catalog;
-use super::names::{named, string_serde};
+use super::string_enum::{named, string_serde};
 use crate::exit::{nearest, usage};
 
 /// Side of the event sensor (DVS128), in pixels.

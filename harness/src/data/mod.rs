@@ -21,13 +21,13 @@ pub mod frames;
 #[cfg(any(feature = "hub", test))]
 mod hub;
 mod image;
+pub(crate) mod image_dataset;
 pub(crate) mod image_index;
 mod imagenet;
-mod names;
 mod resample;
 mod sign_digits;
 pub mod simulate;
-pub(crate) mod stills;
+mod string_enum;
 mod sums;
 pub(crate) mod unpack;
 mod verify;
