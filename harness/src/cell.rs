@@ -5,7 +5,6 @@ use crate::exit;
 use crate::model::config::NetworkConfig;
 use crate::model::layout::Layout;
 use crate::model::memory::StepMemory;
-use crate::plan::channels;
 use crate::suite::{Experiment, Suite};
 use anyhow::Result;
 use bytesize::ByteSize;
@@ -257,7 +256,7 @@ fn micro_batch(
     batch: usize,
     most: u64,
 ) -> Result<usize> {
-    let layout = Layout::new(network, channels(data.dataset), data.dataset.classes(), None);
+    let layout = Layout::new(network, data.dataset.channels(), data.dataset.classes(), None);
     let memory = StepMemory::estimate(&layout, data.size, time_steps.unwrap_or(1), data.dataset.is_event());
     memory.micro_batch(batch, most).ok_or_else(|| {
         let (name, width) = (network.architecture.name(), network.width);

@@ -94,9 +94,9 @@ pub enum Command {
   harness check results/smoke --baseline b.csv --junit junit.xml
   harness check rows.csv --baseline b.csv --json")]
     Check(CheckArgs),
-    /// Holds the published numbers against a result folder (or a rows.csv): which are reproduced, which not, which cannot be
-    /// judged here and why. Exit 0 where all that can be judged are reproduced, 10 where one is below or above, 12 where the
-    /// seeds cannot tell, 11 where none can be judged.
+    /// Compares a result folder (or a rows.csv) with the published numbers: says which are reproduced, which are not, and
+    /// which cannot be judged here and why. Exit 0 if every number that can be judged is reproduced, 10 if a measured mean
+    /// lies below or above its number, 12 if the seeds cannot tell, 11 if no number can be judged.
     #[command(after_help = "Examples:
   harness verify results/cifar10
   harness verify results/cifar10 --json

@@ -4,7 +4,7 @@
 use crate::cell::{Overrides, cells};
 use crate::data::cifar::Format;
 use crate::data::frames::Framing;
-use crate::data::stills::Pixels;
+use crate::data::image_dataset::Pixels;
 use crate::data::{DatasetName, Integration, Resize, aedat, decode, image_index, unpack};
 use crate::model::config::{Architecture, NetworkConfig, Norm};
 use crate::model::network::{Network, Neuron};

@@ -1,10 +1,9 @@
 //! What a suite would do: its cells with an estimate of their work, without data or device.
 
 use crate::cell::{Cell, in_chain};
-use crate::data::DatasetName;
+use crate::model::cost::layer_macs;
 use crate::model::layout::Layout;
 use crate::model::memory::StepMemory;
-use crate::ops::conv;
 use report::record::{PlannedCell, RunPlan};
 use serde::Serialize;
 
@@ -19,32 +18,17 @@ pub struct Work {
     pub training_macs: f64,
 }
 
-/// Samples that the data set declares, (train, test).
-pub fn declared_samples(dataset: DatasetName) -> (usize, usize) {
-    match dataset {
-        DatasetName::SignDigits | DatasetName::SignDigitsDvs => (1_520, 380),
-        DatasetName::Cifar10 | DatasetName::Cifar100 => (50_000, 10_000),
-        DatasetName::ImageNet => (1_281_167, 50_000),
-        DatasetName::Cifar10Dvs => (9_000, 1_000),
-    }
-}
-
-/// Input channels of a data set.
-pub fn channels(dataset: DatasetName) -> usize {
-    if dataset.is_event() { 2 } else { 3 }
-}
-
 /// Estimates a cell's work from its configuration.
 pub fn work(cell: &Cell) -> Work {
     let config = &cell.config;
     let data = &config.data;
-    let layout = Layout::new(&config.network, channels(data.dataset), data.dataset.classes(), None);
+    let layout = Layout::new(&config.network, data.dataset.channels(), data.dataset.classes(), None);
     let (first, others) = layer_macs(&layout, data.size);
     let t = config.time_steps.unwrap_or(1) as f64;
     // Direct encoding: the first convolution runs once an image, unless each step has a frame of its own.
     let forward_macs = first * if data.dataset.is_event() { t } else { 1.0 } + others * t;
     let limit = |n: usize| data.limit.map_or(n, |limit| limit.min(n)) as f64;
-    let (train, test) = declared_samples(data.dataset);
+    let (train, test) = data.dataset.declared_samples();
     let per_epoch = 3.0 * limit(train) + limit(test) + fdg_passes(cell);
     let parameters = layout.params.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     Work { parameters, forward_macs, training_macs: per_epoch * config.stage.epochs as f64 * forward_macs }
@@ -53,7 +37,7 @@ pub fn work(cell: &Cell) -> Work {
 /// Bytes that a cell's training step takes: an estimate.
 pub fn step_memory(cell: &Cell) -> u64 {
     let (config, data) = (&cell.config, &cell.config.data);
-    let layout = Layout::new(&config.network, channels(data.dataset), data.dataset.classes(), None);
+    let layout = Layout::new(&config.network, data.dataset.channels(), data.dataset.classes(), None);
     let time_steps = config.time_steps.unwrap_or(1);
     let memory = StepMemory::estimate(&layout, data.size, time_steps, data.dataset.is_event());
     memory.of(config.micro_batch.unwrap_or(config.batch))
@@ -63,21 +47,12 @@ pub fn step_memory(cell: &Cell) -> u64 {
 pub fn fdg_passes(cell: &Cell) -> f64 {
     let layout = |cell: &Cell| {
         let (network, dataset) = (&cell.config.network, cell.config.data.dataset);
-        Layout::new(network, channels(dataset), dataset.classes(), None)
+        Layout::new(network, dataset.channels(), dataset.classes(), None)
     };
     cell.config.fdg.map_or(0.0, |fdg| {
         let weights: usize = layout(cell).params[0].shape.iter().product();
         (2 * weights * fdg.batch) as f64
     })
-}
-
-/// Multiply-accumulates of the first convolution and of all others, one image, one time step.
-pub fn layer_macs(layout: &Layout, size: usize) -> (f64, f64) {
-    let mut macs =
-        layout.convolutions(size).into_iter().map(|placed| conv::macs(placed.conv, placed.side, placed.side));
-    let first = macs.next().unwrap_or(0.0);
-    let readout: usize = layout.params[layout.params.len() - 2].shape.iter().product();
-    (first, macs.sum::<f64>() + readout as f64)
 }
 
 /// The plan that a result folder keeps.

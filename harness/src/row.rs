@@ -4,8 +4,8 @@ use crate::cell::{Cell, in_chain, protocol_of_parts};
 use crate::data::{Dataset, Split};
 use crate::device::{Device, describe};
 use crate::environment::{Environment, peak_memory_bytes, utc_now};
+use crate::model::cost::layer_macs;
 use crate::model::layout::Layout;
-use crate::plan::{channels, layer_macs};
 use crate::store::CellResult;
 use crate::train::audit::{Audit, audit};
 use crate::train::trainer::Job;
@@ -157,7 +157,7 @@ pub fn finished(
     record.train_samples = Some(dataset.len(Split::Train).saturating_sub(config.held_out));
     record.test_samples = Some(dataset.len(Split::Test));
     record.peak_memory_bytes = peak_memory_bytes();
-    let layout = Layout::new(&config.network, channels(config.data.dataset), dataset.classes(), None);
+    let layout = Layout::new(&config.network, config.data.dataset.channels(), dataset.classes(), None);
     let (first, others) = layer_macs(&layout, config.data.size);
     let (macs, synops) = match config.time_steps {
         None => (first + others, None),

@@ -1,5 +1,9 @@
 //! The main path: cells to results.
 
+mod same_data;
+#[cfg(test)]
+mod tests;
+
 use crate::cell::Cell;
 use crate::data::{self, Dataset};
 use crate::device::Device;
@@ -19,6 +23,7 @@ use crate::train::trainer::{Ended, Interrupt, Job, Tick};
 use crate::train::{Evaluation, State};
 use anyhow::{Context, Result};
 use report::record::{Record, RunPlan, Status};
+use same_data::{Parent, like_the_first, refuse_other_data};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -99,13 +104,17 @@ struct Order {
     cell: Cell,
     audit: bool,
     cache: PathBuf,
+    /// The hash of the first process's data, which the others' data must have too.
+    data_hash: String,
 }
 
 /// Trains with the first process whatever that one trains, and writes nothing.
 pub fn follow(device: &Device, data_dir: Option<&Path>, interrupt: &Interrupt, ranks: &Ranks) -> Result<()> {
     let mut datasets = Datasets::default();
-    while let Some(Order { cell, audit, cache }) = ranks.from_first(Ok(None))? {
-        let Ok(dataset) = ranks.agree(datasets.open(&cell, data_dir, &cache)) else { continue };
+    while let Some(Order { cell, audit, cache, data_hash }) = ranks.from_first(Ok(None))? {
+        let opened = datasets.open(&cell, data_dir, &cache);
+        let opened = opened.and_then(|dataset| like_the_first(dataset, &data_hash));
+        let Ok(dataset) = ranks.agree(opened) else { continue };
         let (cell, dataset, folder, save_every) = (&cell, &dataset, Path::new(""), Duration::MAX);
         let job = Job { cell, dataset, device, parent: None, folder, audit, save_every, interrupt, ranks };
         train(&job, &mut |_| Ok(()))?;
@@ -274,7 +283,7 @@ impl Run<'_> {
             data_hash: Some(data_hash.clone()),
             ..row(cell, &request.suite, &started, &request.device, status, error)
         };
-        let parent = match parent_weights(cell, store) {
+        let parent = match finished_parent(cell, store) {
             Ok(parent) => parent,
             Err(Inheritance::Later) => {
                 if let Some(error) = self.untrained_parent(cell) {
@@ -291,10 +300,11 @@ impl Run<'_> {
                 return Ok(true);
             }
         };
-        if let Err(error) = refuse_other_data(cell, &data_hash, parent.as_deref(), &folder) {
+        if let Err(error) = refuse_other_data(cell, &data_hash, parent.as_ref(), &folder) {
             return self.missing(cell, &error);
         }
-        ranks.from_first(Ok(Some(Order { cell: cell.clone(), audit: request.audit, cache })))?;
+        let order = Order { cell: cell.clone(), audit: request.audit, cache, data_hash: data_hash.clone() };
+        ranks.from_first(Ok(Some(order)))?;
         let dataset = match ranks.agree(Ok(dataset)) {
             Ok(dataset) => dataset,
             Err(error) => return self.missing(cell, &error),
@@ -304,7 +314,7 @@ impl Run<'_> {
             .and_then(|s| s.parse().ok())
             .map_or(SAVE_EVERY, Duration::from_secs_f64);
         let (device, interrupt) = (&request.device, &request.interrupt);
-        let audit = request.audit;
+        let (audit, parent) = (request.audit, parent.map(|parent| parent.weights));
         let job = Job { cell, dataset: &dataset, device, parent, folder: &folder, audit, save_every, interrupt, ranks };
         let result = match train(&job, &mut |tick| progress().tick(cell, tick))? {
             Trained::Finished(state, evaluation, audit) => {
@@ -363,33 +373,11 @@ impl Run<'_> {
     }
 }
 
-/// What a row says of the data that were read: protocol id and data hash.
+/// The protocol id and the data hash of the data that were read, for the row.
 fn identity_of_data(cell: &Cell, dataset: &dyn Dataset) -> (String, String) {
     let config = &cell.config;
     let protocol_id = data::protocol_as_read(&config.protocol_id, config.data.dataset, dataset);
     (protocol_id, dataset.data_hash().to_string())
-}
-
-/// Refuses to go on from weights that were trained on other data than those of the hash `now`: the cell's own checkpoints
-/// in `folder`, and its parent's weights. It reads their headers alone, and changes nothing.
-fn refuse_other_data(cell: &Cell, now: &str, parent: Option<&Path>, folder: &Path) -> Result<()> {
-    if let Some((checkpoint, before)) = Checkpoints::new(folder, &cell.config_hash).of_other_data(now)? {
-        return Err(exit::data(format!(
-            "the checkpoint {} was trained on data of the hash {before}, but the data that are open now have the hash {now}; \
-             restore the earlier data to go on from it, or train the cell again with --fresh",
-            checkpoint.display()
-        )));
-    }
-    let Some(weights) = parent else { return Ok(()) };
-    match state::data_hash_of(weights) {
-        Some(before) if before != now => Err(exit::data(format!(
-            "its parent {} was trained on data of the hash {before} ({}), but the data that are open now have the hash \
-             {now}; restore the earlier data, train the whole chain again with --fresh, or choose another --out",
-            cell.config.parent_cell.as_deref().unwrap_or_default(),
-            weights.display()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// What a cell's training came to, where the run goes on.
@@ -440,13 +428,13 @@ enum Inheritance {
     Never(String),
 }
 
-fn parent_weights(cell: &Cell, store: &Store) -> Result<Option<PathBuf>, Inheritance> {
+fn finished_parent(cell: &Cell, store: &Store) -> Result<Option<Parent>, Inheritance> {
     let Some(parent) = &cell.config.parent_cell else { return Ok(None) };
     match store.result(parent) {
         Ok(Some(result)) if result.record.status == Status::Done => {
             let weights = Checkpoints::finished(&store.cell_folder(parent));
             if weights.is_file() {
-                return Ok(Some(weights));
+                return Ok(Some(Parent { weights, data_hash: result.record.data_hash }));
             }
             Err(Inheritance::Never(format!(
                 "the weights of its parent {parent} are gone; remove that cell's folder to train it again"

@@ -1,6 +1,7 @@
 //! A result folder: cells, their commit points, and the CSV files that are derived from them.
 
 use crate::cell::{Cell, CellConfig};
+use crate::data;
 use crate::durable;
 use crate::exit;
 use crate::lock::Lock;
@@ -262,15 +263,18 @@ impl Store {
 
 impl Store {
     /// A row of an earlier version with the columns that it lacks, from the configurations that lie beside the results.
-    fn identified(&self, record: Record) -> Result<Record> {
+    ///
+    /// Such a row names the official checksum although no version that wrote one compared the data with it.
+    fn identified(&self, mut record: Record) -> Result<Record> {
         if record.series_id.is_some() {
             return Ok(record);
         }
         let cell = self.stored_cell(&record.cell_id, 0)?;
+        record.protocol_id = data::protocol_unverified(&record.protocol_id);
         Ok(row::identified(record, &cell))
     }
 
-    /// A cell as its `config.toml` and those of its ancestors describe it.
+    /// A cell as its `config.toml` and those of its ancestors describe it. Each must have the id of its folder.
     fn stored_cell(&self, id: &str, depth: usize) -> Result<Cell> {
         let path = self.cell_folder(id).join("config.toml");
         let damaged = |error: &dyn std::fmt::Display| {
@@ -286,7 +290,11 @@ impl Store {
         let text = std::fs::read_to_string(&path).map_err(|error| damaged(&error))?;
         let config: CellConfig = toml::from_str(&text).map_err(|error| damaged(&error))?;
         let parent = config.parent_cell.as_deref().map(|parent| self.stored_cell(parent, depth + 1)).transpose()?;
-        Cell::new(config, parent.as_ref(), ANY_FDG)
+        let cell = Cell::new(config, parent.as_ref(), ANY_FDG)?;
+        match cell.id == id {
+            true => Ok(cell),
+            false => Err(damaged(&format_args!("it was changed and describes the cell {} now", cell.id))),
+        }
     }
 }
 

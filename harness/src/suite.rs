@@ -5,9 +5,9 @@ use crate::exit;
 use crate::model::config::NetworkConfig;
 use crate::slurm::script::Resources;
 use anyhow::{Context, Result, ensure};
-use methods::Method;
 use methods::fdg::Fdg;
 use methods::tit::Recipe;
+use methods::{Method, Schedule};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -217,7 +217,15 @@ impl Suite {
     fn validate_experiment(&self, e: &Experiment) -> Result<()> {
         ensure!(!e.methods.is_empty(), "methods is empty");
         for name in &e.methods {
-            self.method(name)?;
+            let method = self.method(name)?;
+            if let Some(Schedule::Ramp(to)) = method.temperature {
+                let Fdg { floor, cap, .. } = e.fdg;
+                ensure!(
+                    (floor..=cap).contains(&to),
+                    "method `{name}`: ramp = {to}, but no temperature leaves fdg.floor = {floor} to fdg.cap = {cap}; move \
+                     the end of the ramp or the bounds"
+                );
+            }
         }
         ensure!(!e.time_steps.is_empty(), "time-steps is empty");
         ensure!(e.time_steps.iter().all(|t| *t > 0), "time-steps holds 0, but a network needs at least one time step");
@@ -298,6 +306,24 @@ mod tests {
         );
         assert!(error(ids("shards = 0\n", &Overrides::default())).contains("shards = 0"));
         assert!(error(ids("", &on_command_line(5))).contains("--shards 5: the batch of 16 images of sign-digits"));
+    }
+
+    #[test]
+    fn a_ramp_ends_within_the_bounds_of_the_experiments_that_have_it() {
+        let text = source("smoke").unwrap().text;
+        let parsed = |to: &str| {
+            let first = "name = \"dspike-no-fdg-b3\"\n";
+            Suite::parse(&text.replace(first, &format!("{first}temperature = {{ ramp = {to} }}\n")))
+        };
+        for to in ["0.2", "5.0", "20.0"] {
+            parsed(to).unwrap();
+        }
+        for to in ["0.19", "20.1", "-1"] {
+            let error = format!("{:#}", parsed(to).unwrap_err());
+            assert!(error.contains("`dspike-no-fdg-b3`") && error.contains(&format!("ramp = {to}")), "{error}");
+        }
+        let outside = format!("{:#}", parsed("0.1").unwrap_err());
+        assert!(outside.contains("[[experiment]] 1") && outside.contains("fdg.floor = 0.2"), "{outside}");
     }
 
     #[test]

@@ -35,10 +35,14 @@ pub struct Method {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// Before each epoch up or down by the FDG's step, each with probability 1/2: what FDG would do if its cosines were
-    /// noise.
+    /// Before each epoch, b moves up or down by the FDG's step, each with probability 1/2. The cosine that FDG maximises is
+    /// nearly linear in b within one step, so FDG nearly always moves too: the walk is FDG with a random sign.
     RandomWalk,
-    /// In equal steps from where the stage starts to this temperature, which its last epoch has.
+    /// The temperature moves in equal steps from the stage's first epoch, which has the temperature at which the stage
+    /// starts, to its last epoch, which has this one. It must lie within the floor and the cap of the experiment's FDG.
+    ///
+    /// A stage of one epoch has no second value: it keeps the temperature at which it starts. A later stage of a chain
+    /// starts where its parent ended, so after a stage with a ramp all later stages stay at the ramp's end.
     Ramp(f64),
 }
 

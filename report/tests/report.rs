@@ -58,8 +58,7 @@ fn means_that_read_the_same_share_the_first_place_and_arms_with_fewer_seeds_are_
     let mean = |row: &Record| if row.method == "sigmoid" { 0.5 } else { 0.9 };
     synthetic.rows.iter_mut().for_each(|row| row.top1_last = Some(mean(row)));
     let text = texts(&synthetic).1;
-    let both =
-        "the highest mean belongs to dspike with 90.00 % (n = 3: no interval) and rectangle with 90.00 %";
+    let both = "the highest mean belongs to dspike with 90.00 % (n = 3: no interval) and rectangle with 90.00 %";
     assert!(text.contains(&format!("Of the 3 arms with n = 3 at T = 4, {both}")), "{text}");
     // One seed of a third arm reads best, and says nothing.
     synthetic.rows.retain(|row| row.method != "sigmoid" || row.seed == 0);

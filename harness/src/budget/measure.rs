@@ -4,13 +4,13 @@ use crate::cell::CellConfig;
 use crate::device;
 use crate::environment::peak_memory_bytes;
 use crate::exit;
+use crate::model::cost::layer_macs;
 use crate::model::layout::Layout;
 use crate::model::network::{Network, Neuron, Pass, Statistics};
 use crate::model::readout;
 use crate::ops::activation::Activation;
 use crate::ops::optimizer::Sgd;
 use crate::ops::with_spinning_workers;
-use crate::plan;
 use crate::rng::{Purpose, Stream};
 use crate::train::fdg::Probe;
 use anyhow::{Context, Result};
@@ -80,12 +80,12 @@ pub fn of_file(path: &Path) -> Result<String> {
 /// On the device that the cell's identity names.
 fn measure(config: &CellConfig) -> Result<Rates> {
     let device = device::open_class(&config.precision)?;
-    let (channels, classes) = (plan::channels(config.data.dataset), config.data.dataset.classes());
+    let (channels, classes) = (config.data.dataset.channels(), config.data.dataset.classes());
     let neuron = config.time_steps.map_or(Neuron::Relu, |_| Neuron::Lif(config.network.neuron));
     let mut network = Network::new(&config.network, neuron, channels, classes, config.seed)?.to_device(&device)?;
     let time_steps = config.time_steps.unwrap_or(1);
     let layout = Layout::new(&config.network, channels, classes, None);
-    let macs = plan::layer_macs(&layout, config.data.size).1 * time_steps as f64;
+    let macs = layer_macs(&layout, config.data.size).1 * time_steps as f64;
     let images = if macs > HEAVY_MACS { FEW_IMAGES } else { IMAGES };
     let velocities = network.params.iter().map(Tensor::zeros_like).collect::<candle_core::Result<Vec<_>>>()?;
     let surrogate = config.method.as_ref().map_or(Surrogate::Dspike(Dspike { temperature: 1.0 }), |m| m.surrogate);

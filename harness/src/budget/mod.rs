@@ -4,7 +4,7 @@ pub mod measure;
 
 use crate::cell::Cell;
 use crate::exit::{self, Code};
-use crate::plan::{self, declared_samples};
+use crate::plan;
 use crate::store::Store;
 use crate::suite::Suite;
 use anyhow::Result;
@@ -84,11 +84,7 @@ fn key(cell: &Cell) -> String {
     let (config, network) = (&cell.config, &cell.config.network);
     let kind = if config.time_steps.is_some() { "snn" } else { "ann" };
     let (name, stem, size) = (network.architecture.name(), network.imagenet_stem, config.data.size);
-    format!(
-        "{name} width {} {kind}, {} x {size} x {size}, stem {stem}",
-        network.width,
-        plan::channels(config.data.dataset)
-    )
+    format!("{name} width {} {kind}, {} x {size} x {size}, stem {stem}", network.width, config.data.dataset.channels())
 }
 
 /// One measurement a key, on that many threads, at its smallest T; of a cell with FDG, where one has it.
@@ -111,7 +107,7 @@ fn price(cell: &Cell, rates: &Rates) -> Price {
     let config = &cell.config;
     let scale = config.time_steps.unwrap_or(1) as f64 / rates.time_steps as f64;
     let limit = |n: usize| config.data.limit.map_or(n, |limit| limit.min(n)) as f64;
-    let (train, test) = declared_samples(config.data.dataset);
+    let (train, test) = config.data.dataset.declared_samples();
     let together = config.at_once();
     let fdg = plan::fdg_passes(cell) * rates.fdg_seconds.unwrap_or(rates.eval_seconds);
     let epoch = limit(train) * rates.train_seconds + limit(test) * rates.eval_seconds + fdg;

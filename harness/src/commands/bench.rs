@@ -10,6 +10,7 @@ use crate::data::{Integration, Resize};
 use crate::device;
 use crate::environment::peak_memory_bytes;
 use crate::exit;
+use crate::gpu_specs;
 use crate::model::config::NetworkConfig;
 use crate::model::cost::{self, StepCost};
 use crate::model::network::{LayerActivity, Network, Neuron, Pass, Statistics};
@@ -18,7 +19,6 @@ use crate::ops::activation::Activation;
 use crate::ops::cuda::launch::host_waits;
 use crate::ops::optimizer::Sgd;
 use crate::ops::with_spinning_workers;
-use crate::peaks;
 use crate::rng::{Purpose, Stream};
 use crate::suite::Suite;
 use crate::train::fdg::Probe;
@@ -114,7 +114,7 @@ impl<'a> Bench<'a> {
         if device.is_cpu() {
             return Ok(json!({ "dense_flops_per_second": flops }));
         }
-        let peaks = device::describe(device).gpu.and_then(|name| peaks::of(&name));
+        let peaks = device::describe(device).gpu.and_then(|name| gpu_specs::of(&name));
         let peak_flops = peaks.map(|peaks| peaks.flops_per_second(self.args.precision));
         let (peak_bytes, copy) = (peaks.map(|peaks| peaks.bytes_per_second()), card::copy_bandwidth(device)?);
         let share = |rate: Option<f64>, of: Option<f64>| rate.zip(of).map(|(rate, of)| rate / of);

@@ -1,7 +1,6 @@
 //! `harness eval` and `harness repro-check`: finished cells looked at again.
 
 use super::merge;
-use super::suite::overrides;
 use crate::cell::{self, CellConfig};
 use crate::cli::{Device, EvalArgs, ReproArgs, Selection};
 use crate::data;
@@ -14,6 +13,7 @@ use crate::plan;
 use crate::predictions;
 use crate::ranks::Ranks;
 use crate::run::{self, Request, Rows};
+use crate::selection::overrides;
 use crate::store::Store;
 use crate::suite::Suite;
 use crate::train::evaluate::{Depth, Manner, Sums, evaluate, test_split};

@@ -1,6 +1,5 @@
 //! `harness list` and `harness status`.
 
-use super::suite::{overrides, select};
 use crate::cell;
 use crate::cli::{Device, ListArgs, Listing, StatusArgs};
 use crate::data::DatasetName;
@@ -9,6 +8,7 @@ use crate::exit::{self, Code};
 use crate::ops::cuda::Precision;
 use crate::plan;
 use crate::run;
+use crate::selection::{overrides, select};
 use crate::slurm::queue;
 use crate::store::Store;
 use crate::suite::{self, Suite};
@@ -45,7 +45,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
         }
         Listing::Datasets => {
             for &dataset in DatasetName::ALL {
-                let (train, test) = plan::declared_samples(dataset);
+                let (train, test) = dataset.declared_samples();
                 let line =
                     format!("{:<16} {:>9} train {:>7} test  {}", dataset.to_string(), train, test, dataset.title());
                 let object = json!({ "dataset": dataset, "train": train, "test": test, "classes": dataset.classes(), "simulated": dataset.is_simulated(), "embedded": dataset.is_embedded() });

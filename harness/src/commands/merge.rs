@@ -31,31 +31,22 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
             }
         }
     }
-    refuse_different_data(&cells, &sources)?;
-    let out = Store::open(&args.out)?;
-    let mut joined = 0;
+    let earlier = Store::existing(&args.out).ok();
+    refuse_different_data(&cells, sources.iter().chain(&earlier))?;
+    let mut joined = Vec::new();
     for cell in &cells {
-        let mut kept: Option<(CellResult, &Store)> = None;
-        for source in &sources {
-            let Some(result) = source.result(&cell.cell_id)? else { continue };
-            match &kept {
-                Some((first, from)) if !same(first, &result)? => {
-                    let (a, b) = (from.root().display(), source.root().display());
-                    return Err(exit::usage(format!(
-                        "conflict: {a} and {b} hold different results of {}; nothing was joined after {joined} cells",
-                        cell.cell_id
-                    )));
-                }
-                Some(_) => {}
-                None => kept = Some((result, source)),
-            }
-        }
-        if let Some((result, from)) = kept {
-            copy_files(from, &out, &cell.cell_id)?;
-            out.commit(&cell.cell_id, &result)?;
-            joined += 1;
+        joined.extend(agreed(&cell.cell_id, &sources)?);
+    }
+    let out = Store::open(&args.out)?;
+    for (result, from) in &joined {
+        let id = &result.record.cell_id;
+        // An earlier result of other kernels stays, and so do its weights, configuration and predictions.
+        if !out.holds(id, result)? {
+            copy_files(from, &out, id)?;
+            out.commit(id, result)?;
         }
     }
+    let joined = joined.len();
     plan.cells = cells;
     out.write_plan(&plan)?;
     out.rebuild_csv(&plan)?;
@@ -64,12 +55,34 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     Ok(())
 }
 
+/// The cell's result and the first folder that holds it, if there is one.
+///
+/// # Errors
+/// Two folders computed the cell differently.
+fn agreed<'a>(id: &str, sources: &'a [Store]) -> Result<Option<(CellResult, &'a Store)>> {
+    let mut kept: Option<(CellResult, &Store)> = None;
+    for source in sources {
+        let Some(result) = source.result(id)? else { continue };
+        match &kept {
+            Some((first, from)) if !same(first, &result)? => {
+                let (a, b) = (from.root().display(), source.root().display());
+                return Err(exit::usage(format!(
+                    "conflict: {a} and {b} hold different results of {id}; nothing was joined"
+                )));
+            }
+            Some(_) => {}
+            None => kept = Some((result, source)),
+        }
+    }
+    Ok(kept)
+}
+
 /// Refuses folders that were computed on different data, before anything is written: for each data set and protocol, all
 /// results of all folders must have one data hash. A result without one (an older file's) fits any.
-fn refuse_different_data(cells: &[PlannedCell], sources: &[Store]) -> Result<()> {
+fn refuse_different_data<'a>(cells: &[PlannedCell], sources: impl Iterator<Item = &'a Store> + Clone) -> Result<()> {
     let mut known: HashMap<(&str, &str), (CellResult, &Store)> = HashMap::new();
     for cell in cells {
-        for source in sources {
+        for source in sources.clone() {
             let Some(result) = source.result(&cell.cell_id)?.filter(|result| result.record.data_hash.is_some()) else {
                 continue;
             };
@@ -88,11 +101,19 @@ fn refuse_different_data(cells: &[PlannedCell], sources: &[Store]) -> Result<()>
 /// The sentence about two results of different data: (folder, cell, data hash) of each.
 fn conflict(a: (&Store, &str, &str), b: (&Store, &str, &str), cell: &PlannedCell) -> anyhow::Error {
     let (first, second) = (a.0.root().display(), b.0.root().display());
-    exit::data(format!(
-        "conflict: {first} and {second} hold results of different data for {} ({}): {} has data_hash {}, {} has data_hash \
-         {}. Nothing was joined; keep the folders apart and compare them with `harness report {first} {second}`, which \
-         treats them as unlike data",
+    let hashes = format!(
+        "results of different data for {} ({}): {} has data_hash {}, {} has data_hash {}. Nothing was joined",
         cell.dataset, cell.protocol_id, a.1, a.2, b.1, b.2
+    );
+    if a.0.root() == b.0.root() {
+        return exit::data(format!(
+            "conflict: the folder {first} alone holds {hashes}; remove the cells of one of the two data sets from \
+             {first}/cells, or train them again with --fresh"
+        ));
+    }
+    exit::data(format!(
+        "conflict: {first} and {second} hold {hashes}; keep the folders apart and compare them with `harness report \
+         {first} {second} --out DIR`, which treats them as unlike data"
     ))
 }
 

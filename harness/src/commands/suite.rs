@@ -2,8 +2,8 @@
 
 use super::selftest;
 use crate::budget;
-use crate::cell::{self, Cell, Filter, Overrides};
-use crate::cli::{Device, Launcher, Selection, SuiteArgs};
+use crate::cell::{self, Cell};
+use crate::cli::{Device, Launcher, SuiteArgs};
 use crate::data;
 use crate::device;
 use crate::environment::available_memory_bytes;
@@ -12,13 +12,14 @@ use crate::plan;
 use crate::queue;
 use crate::ranks::Ranks;
 use crate::run::{self, Request, Rows};
+use crate::selection::{default_out, overrides, select, this_command};
 use crate::slurm;
-use crate::slurm::script::{Resources, command_line};
+use crate::slurm::script::Resources;
 use crate::store::Store;
 use crate::suite::Suite;
 use crate::train::trainer::Interrupt;
 use anyhow::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Runs a suite, or shows what it would run. Of several processes the first leads.
 pub fn suite(args: &SuiteArgs, interrupt: Interrupt) -> Result<()> {
@@ -203,40 +204,4 @@ fn jobs(args: &SuiteArgs, cells: &[Cell], card: bool) -> usize {
     };
     let chains = queue::most_at_once(&cells.iter().collect::<Vec<_>>());
     args.jobs.map_or_else(auto, |jobs| jobs as usize).min(chains).max(1)
-}
-
-/// The command line's changes to a suite.
-pub fn overrides(selection: &Selection) -> Overrides {
-    Overrides {
-        seeds: selection.seeds.as_ref().map(|seeds| seeds.0.clone()),
-        epochs: selection.epochs.map(|n| n as usize),
-        limit: selection.limit.map(|n| n as usize),
-        width: selection.width.map(|n| n as usize),
-        fdg_batch: selection.fdg_batch.map(|n| n as usize),
-        shards: selection.shards.map(|n| n as usize),
-        max_memory: selection.max_memory.map(|size| size.as_u64()),
-    }
-}
-
-/// The cells that the filters and the shard keep, with their ancestors.
-pub fn select(cells: Vec<Cell>, selection: &Selection) -> Result<Vec<Cell>> {
-    let cells = Filter::parse(&selection.filters)?.select(cells)?;
-    let Some(shard) = selection.shard else { return Ok(cells) };
-    let kept = cell::shard(cells, shard.index, shard.of);
-    if kept.is_empty() {
-        // No error: hashes deal the chains out, and a queue would start a failed task again.
-        eprintln!("shard {}/{} holds no cell; nothing is left to do for it", shard.index, shard.of);
-    }
-    Ok(kept)
-}
-
-/// This process's command, as a person would type it again.
-pub fn this_command() -> String {
-    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    command_line(&std::iter::once("harness".to_string()).chain(words).collect::<Vec<_>>())
-}
-
-/// The default result folder of a suite.
-pub fn default_out(suite: &str) -> PathBuf {
-    Path::new("results").join(suite)
 }

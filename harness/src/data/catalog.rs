@@ -14,6 +14,12 @@ const COMPILED_IN: &str = include_str!("../../../suites/mirrors.toml");
 /// A file here, relative to the working directory, wins over what is compiled in.
 const OVERRIDE: &str = "suites/mirrors.toml";
 
+/// The classes of CIFAR-10 and CIFAR10-DVS, in the order of their labels.
+pub(super) const CIFAR10_CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+/// Recordings per class of the whole CIFAR10-DVS.
+pub(super) const RECORDINGS_PER_CLASS: usize = 1000;
+
 /// What a data set's owners distribute, and on what terms.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,7 +186,7 @@ fn holds(dataset: DatasetName, path: &Path) -> bool {
         DatasetName::Cifar10 => path.join("data_batch_1.bin").is_file() || path.join("test_batch.bin").is_file(),
         DatasetName::Cifar100 => path.join("train.bin").is_file() || path.join("test.bin").is_file(),
         DatasetName::ImageNet => path.join("train").is_dir(),
-        DatasetName::Cifar10Dvs => super::cifar10_dvs::CLASSES.iter().any(|class| path.join(class).is_dir()),
+        DatasetName::Cifar10Dvs => CIFAR10_CLASSES.iter().any(|class| path.join(class).is_dir()),
     }
 }
 

@@ -10,7 +10,7 @@ use md5::Md5;
 
 use super::catalog::{self, Member};
 use super::image::Normalise;
-use super::stills::{Pixels, Stills};
+use super::image_dataset::{Pixels, Stills};
 use super::{DataConfig, DatasetName, digest_of};
 use crate::exit::data;
 

@@ -8,16 +8,11 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use super::aedat::{self, Event};
+use super::catalog::{CIFAR10_CLASSES as CLASSES, RECORDINGS_PER_CLASS as PER_CLASS};
 use super::frame_store::Recordings;
-use super::{DatasetName, SplitRule, fetch, hex};
+use super::{DatasetName, SplitRule, hex, sums};
 use crate::exit::data;
 use crate::rng::{Purpose, Stream};
-
-/// The classes, in the order of their labels.
-pub(super) const CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-/// Recordings of a class in the whole set.
-pub(super) const PER_CLASS: usize = 1000;
 
 /// A recording's file.
 struct File {
@@ -64,7 +59,7 @@ impl Listing {
             files[from..].sort_by_key(|file| file.number);
         }
         // Recordings that were added or taken away move the split: then nothing here is the official set.
-        let sums = fetch::official_sums(DatasetName::Cifar10Dvs, folder);
+        let sums = sums::official_sums(DatasetName::Cifar10Dvs, folder);
         if sums.keys().filter(|path| path.extension().is_some_and(|extension| extension == "aedat")).count()
             == files.len()
         {

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub use super::catalog::parse as parse_mirrors;
 use super::catalog::{self, Entry};
 pub use super::fetch::{FetchOptions, fetch_entry};
-use super::stills::Pixels;
+use super::image_dataset::Pixels;
 pub use super::verify::verify_entry;
 use super::{DatasetName, aedat, cifar, locate_or_explain};
 use crate::exit::data;

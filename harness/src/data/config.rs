@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::catalog;
-use super::names::{named, string_serde};
+use super::string_enum::{named, string_serde};
 use crate::exit::{nearest, usage};
 
 /// Side of the event sensor (DVS128), in pixels.
@@ -58,6 +58,21 @@ impl DatasetName {
             Self::Cifar100 => 100,
             Self::ImageNet => 1000,
             _ => 10,
+        }
+    }
+
+    /// Input channels of the network: red, green and blue, or OFF and ON events.
+    pub fn channels(self) -> usize {
+        if self.is_event() { 2 } else { 3 }
+    }
+
+    /// Training and test samples of the whole data set, as its owners state them.
+    pub fn declared_samples(self) -> (usize, usize) {
+        match self {
+            Self::SignDigits | Self::SignDigitsDvs => (1_520, 380),
+            Self::Cifar10 | Self::Cifar100 => (50_000, 10_000),
+            Self::ImageNet => (1_281_167, 50_000),
+            Self::Cifar10Dvs => (9_000, 1_000),
         }
     }
 

@@ -10,8 +10,8 @@ use super::augment::{flip_frames, roll_frames, stream};
 use super::cifar10_dvs::Listing;
 use super::frame_store::{FrameStore, Recordings};
 use super::frames::Framing;
+use super::image_dataset::Pixels;
 use super::simulate::Camera;
-use super::stills::Pixels;
 use super::{Augment, DataConfig, Dataset, Draw, InputShape, Integration, Split, limited_order, sign_digits};
 
 /// The camera of `sign-digits-dvs`.

@@ -9,15 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::DatasetName;
-use super::catalog::{Archive, Entry, layout, locate, official};
-use super::cifar10_dvs::PER_CLASS;
+use super::catalog::{Archive, Entry, RECORDINGS_PER_CLASS as PER_CLASS, layout, locate};
 use super::download::{Downloader, check};
+use super::sums::{SUMS, is_marked, marker};
 use super::unpack::unpack;
-use super::verify::sums_in;
 use crate::exit::{data, usage};
-
-/// SHA-256 of every file of an unpacked data set, as `sha256sum` writes them.
-pub(super) const SUMS: &str = "SHA256SUMS";
 
 /// The `--from` that means candle-datasets' hub.
 const HUB: &str = "hub";
@@ -85,32 +81,6 @@ fn fetch_from_hub(entry: &Entry, options: &FetchOptions, out: &mut dyn Write) ->
 #[cfg(not(feature = "hub"))]
 fn fetch_from_hub(_: &Entry, _: &FetchOptions, _: &mut dyn Write) -> Result<()> {
     Err(usage("`--from hub` needs a build with `--features hub`"))
-}
-
-/// The marker that an archive was unpacked whole: its checksum, written last.
-fn marker(archive: &Archive, folder: &Path) -> PathBuf {
-    folder.join(&archive.into).join(format!(".{}.unpacked", archive.file))
-}
-
-/// The SHA-256 of every file that `data fetch` unpacked into `place` from the official archives, by path. Nothing where
-/// not all of them were unpacked there: a list that somebody wrote does not say where its files are from.
-pub(super) fn official_sums(dataset: DatasetName, place: &Path) -> BTreeMap<PathBuf, String> {
-    let archives = official(dataset).map_or(&[][..], |entry| &entry.archives);
-    let was_unpacked = |archive: &Archive| {
-        place.parent().is_some_and(|folder| folder.join(&archive.into) == place && is_marked(archive, folder))
-    };
-    if archives.is_empty() || !archives.iter().all(was_unpacked) {
-        return BTreeMap::new();
-    }
-    sums_in(place).unwrap_or_else(|error| {
-        tracing::warn!("{error:#}; without it the files count as unverified");
-        BTreeMap::new()
-    })
-}
-
-/// Whether the archive was unpacked whole into its place in `folder`.
-fn is_marked(archive: &Archive, folder: &Path) -> bool {
-    std::fs::read_to_string(marker(archive, folder)).is_ok_and(|md5| md5.trim() == archive.md5)
 }
 
 /// Where the archive's files are: unpacked whole from this very archive, or laid there by hand, as many as there should be.

@@ -21,13 +21,14 @@ pub mod frames;
 #[cfg(any(feature = "hub", test))]
 mod hub;
 mod image;
+pub(crate) mod image_dataset;
 pub(crate) mod image_index;
 mod imagenet;
-mod names;
 mod resample;
 mod sign_digits;
 pub mod simulate;
-pub(crate) mod stills;
+mod string_enum;
+mod sums;
 pub(crate) mod unpack;
 mod verify;
 
@@ -161,6 +162,14 @@ pub fn protocol_as_read(declared: &str, name: DatasetName, dataset: &dyn Dataset
     }
     let (train, test) = (dataset.len(Split::Train), dataset.len(Split::Test));
     declared.replacen(&catalog::declared_checksum(name), &format!("unverified:train={train},test={test}"), 1)
+}
+
+/// The protocol id of a row whose version did not compare the data with their official checksum: `unverified` takes the
+/// place of an archive's checksum. Embedded data keep theirs (`sha256:`), which is checked when they are decoded.
+pub fn protocol_unverified(declared: &str) -> String {
+    let of_archive = |part: &str| ["md5:", "md5s:", "unchecked"].iter().any(|start| part.starts_with(start));
+    let parts: Vec<&str> = declared.split(';').map(|part| if of_archive(part) { "unverified" } else { part }).collect();
+    parts.join(";")
 }
 
 fn locate_or_explain(dataset: DatasetName, data_dir: Option<&Path>) -> Result<PathBuf> {

@@ -5,7 +5,7 @@ use image::ImageFormat;
 use sha2::{Digest, Sha256};
 
 use super::image::Normalise;
-use super::stills::{Pixels, Stills};
+use super::image_dataset::{Pixels, Stills};
 use super::{DataConfig, hex};
 use crate::exit::data;
 

@@ -1,19 +1,16 @@
 //! `harness data verify`: every file of a data set, the bad ones named.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use md5::Md5;
 use rayon::prelude::*;
-use sha2::Sha256;
 
-use super::catalog::Entry;
-use super::cifar10_dvs::{CLASSES, PER_CLASS};
+use super::catalog::{CIFAR10_CLASSES as CLASSES, Entry, RECORDINGS_PER_CLASS as PER_CLASS};
 use super::decode::decode;
-use super::fetch::SUMS;
 use super::image_index::{index_flat_val, index_folders};
+use super::sums::{against_sum, sums};
 use super::{DatasetName, aedat, digest_of, sign_digits};
 use crate::exit::data;
 
@@ -71,43 +68,6 @@ fn cifar(entry: &Entry, path: &Path) -> Result<Outcome> {
         (md5 != member.md5).then(|| format!("{name}: its MD5 is {md5}, the official one {}", member.md5))
     };
     Ok((entry.members.len(), entry.members.par_iter().filter_map(check).collect()))
-}
-
-/// How many folders above a data set may list its files' sums too: a collection has one list.
-const ABOVE: usize = 2;
-
-/// The sums of a data set's files, by path: from the list written when it was unpacked, or from one beside or above it.
-fn sums(folder: &Path) -> Result<BTreeMap<PathBuf, String>> {
-    let mut sums = BTreeMap::new();
-    for folder in folder.ancestors().take(1 + ABOVE) {
-        for (path, sum) in sums_in(folder)? {
-            sums.entry(path).or_insert(sum);
-        }
-    }
-    Ok(sums)
-}
-
-/// The sums that the list of this very folder holds, by path; none without a list.
-pub(super) fn sums_in(folder: &Path) -> Result<BTreeMap<PathBuf, String>> {
-    let mut sums = BTreeMap::new();
-    let path = folder.join(SUMS);
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(sums) };
-    for (line, text) in text.lines().enumerate() {
-        let hex = |sum: &str| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let (sum, file) = text.split_once([' ', '\t']).filter(|(sum, _)| hex(sum)).ok_or_else(|| {
-            data(format!("{} line {}: expected a SHA-256 and a path; remove the file", path.display(), line + 1))
-        })?;
-        let file = file.trim_start().trim_start_matches('*').trim_start_matches("./");
-        sums.entry(folder.join(file)).or_insert_with(|| sum.to_ascii_lowercase());
-    }
-    Ok(sums)
-}
-
-/// What a file's content is, against its sum if there is one.
-fn against_sum(path: &Path, bytes: &[u8], sums: &BTreeMap<PathBuf, String>) -> Result<(), String> {
-    let Some(expected) = sums.get(path) else { return Ok(()) };
-    let found = digest_of::<Sha256>(bytes).map_err(|error| error.to_string())?;
-    if found == *expected { Ok(()) } else { Err(format!("its SHA-256 is {found}, not {expected}")) }
 }
 
 /// 1,000 recordings a class, each readable to its last byte and with its sum.

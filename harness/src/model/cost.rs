@@ -1,8 +1,17 @@
 //! What a training step on a card must compute and move at least, by the passes that `ops/cuda` makes.
 
 use super::layout::Layout;
+use crate::ops::conv;
 use crate::ops::pad8;
-use crate::plan::layer_macs;
+
+/// Multiply-accumulates of the first convolution and of all others, one image, one time step.
+pub fn layer_macs(layout: &Layout, size: usize) -> (f64, f64) {
+    let mut macs =
+        layout.convolutions(size).into_iter().map(|placed| conv::macs(placed.conv, placed.side, placed.side));
+    let first = macs.next().unwrap_or(0.0);
+    let readout: usize = layout.params[layout.params.len() - 2].shape.iter().product();
+    (first, macs.sum::<f64>() + readout as f64)
+}
 
 /// Work and traffic of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

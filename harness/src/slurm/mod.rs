@@ -7,12 +7,12 @@ pub mod tasks;
 
 use crate::cell::{self, Cell};
 use crate::cli::{Device, SuiteArgs};
-use crate::commands::suite::{default_out, overrides, select, this_command};
 use crate::device;
 use crate::durable;
 use crate::exit::{self, Code};
 use crate::lock::Lock;
 use crate::plan;
+use crate::selection::{default_out, overrides, select, this_command};
 use crate::store::Store;
 use crate::suite::Suite;
 use anyhow::{Context, Result};

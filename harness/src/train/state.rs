@@ -241,7 +241,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Renews `metrics.jsonl`, a line an epoch as in curves.csv: before the checkpoint, so that no later epoch starts without it.
+    /// Renews `metrics.jsonl`: one line per epoch, as in curves.csv. It is written before the checkpoint, so that no later
+    /// epoch starts without it.
     pub fn write_metrics(&self, curves: &[CurvePoint]) -> Result<()> {
         let lines = curves.iter().map(|point| Ok(serde_json::to_string(point)? + "\n")).collect::<Result<String>>()?;
         durable::write(&self.folder.join("metrics.jsonl"), lines.as_bytes())
@@ -271,15 +272,14 @@ impl Checkpoints {
         Ok(None)
     }
 
-    /// The checkpoint that was trained on other data than those of `data_hash`, and the hash of its data, if there is one.
-    /// Files that cannot be read, and those of another configuration, are passed over: [`Checkpoints::latest`] does so too.
-    pub fn of_other_data(&self, data_hash: &str) -> Result<Option<(PathBuf, String)>> {
-        let other = |path: PathBuf| {
+    /// Each checkpoint with the hash of its data, newest first; `None` in a file of an earlier version. Files that cannot be
+    /// read, and those of another configuration, are passed over: [`Checkpoints::latest`] does so too.
+    pub fn data_hashes(&self) -> Result<Vec<(PathBuf, Option<String>)>> {
+        let of_data = |path: PathBuf| {
             let header = Header::read(&path).ok().filter(|header| header.config_hash == self.config_hash)?;
-            let found = header.data_hash.filter(|found| found != data_hash)?;
-            Some((path, found))
+            Some((path, header.data_hash))
         };
-        Ok(self.list()?.into_iter().rev().find_map(other))
+        Ok(self.list()?.into_iter().rev().filter_map(of_data).collect())
     }
 
     /// Oldest first.

@@ -1,10 +1,15 @@
 //! Data that change under a run: nothing goes on from weights of other data, and nothing mixes results of both.
 
 use crate::bench::{Bench, TINY, essence, text};
+use harness::cell::CellConfig;
 use harness::exit::{Code, code_of};
+use harness::model::network::{Network, Neuron};
 use harness::store::Store;
+use harness::train::State;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 const FILES: [&str; 6] = [
@@ -60,6 +65,33 @@ fn cells(bench: &Bench) -> Vec<(String, String)> {
         .into_iter()
         .filter_map(|cell| Some((cell.cell_id.clone(), hash(&cell.cell_id)?)))
         .collect()
+}
+
+/// Takes the hash of the data out of weights, as an earlier version wrote them.
+fn forget_data_hash(weights: &Path) {
+    let config = fs::read_to_string(weights.parent().unwrap().join("config.toml")).unwrap();
+    let config: CellConfig = toml::from_str(&config).unwrap();
+    let network = Network::new(&config.network, Neuron::Relu, 3, 10, config.seed).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&fs::read(weights).unwrap()).unwrap();
+    let config_hash = header.metadata().clone().unwrap().remove("config_hash").unwrap();
+    let mut state = State::load(weights, network, Some(&config_hash)).unwrap();
+    assert!(state.progress.data_hash.take().is_some());
+    state.save(weights, &config_hash).unwrap();
+}
+
+/// Changes the row in a cell's `result.json`.
+fn change_record(cell: &Path, change: impl Fn(&mut Value)) {
+    let path = cell.join("result.json");
+    let mut result: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut result["record"]);
+    fs::write(path, serde_json::to_vec(&result).unwrap()).unwrap();
+}
+
+/// The first row's protocol id.
+fn protocol_id(results: &Path) -> String {
+    let mut rows = csv::Reader::from_path(results.join("rows.csv")).unwrap();
+    let mut row: HashMap<String, String> = rows.deserialize().next().unwrap().unwrap();
+    row.remove("protocol_id").unwrap()
 }
 
 #[test]
@@ -125,13 +157,61 @@ fn a_child_is_not_trained_on_other_data_than_its_parent() {
 }
 
 #[test]
+fn weights_without_a_hash_are_checked_by_their_row_and_a_checkpoint_without_one_goes_on_with_a_warning() {
+    let bench = bench();
+    finish(&bench, &["-f", "stage=ann"]);
+    let (id, before) = cells(&bench).remove(0);
+    let (cell, whole) = (bench.results().join("cells").join(&id), essence(&bench.results()));
+    let weights = cell.join("weights.safetensors");
+    forget_data_hash(&weights);
+    write_data(&bench, 11);
+    let refused = run(&bench, &[]);
+    let message = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{message}");
+    assert!(message.contains(&format!("its parent {id} was trained on data of the hash {before}")), "{message}");
+
+    write_data(&bench, 7);
+    fs::rename(&weights, cell.join("checkpoint-000001-00000000.safetensors")).unwrap();
+    fs::remove_file(cell.join("result.json")).unwrap();
+    let resumed = run(&bench, &["-f", "stage=ann"]);
+    let message = text(&resumed.stderr);
+    assert!(resumed.status.success() && message.contains("does not record the hash of its data"), "{message}");
+    assert_eq!(essence(&bench.results())["rows.csv"], whole["rows.csv"]);
+}
+
+#[test]
+fn a_row_of_schema_version_1_is_unverified_and_needs_the_configuration_that_made_it() {
+    let bench = bench();
+    finish(&bench, &["-f", "stage=ann"]);
+    let (id, _) = cells(&bench).remove(0);
+    let cell = bench.results().join("cells").join(&id);
+    let store = Store::existing(&bench.results()).unwrap();
+    let plan = store.plan().unwrap();
+    change_record(&cell, |record| {
+        record["schema_version"] = json!(1);
+        record["series_id"] = Value::Null;
+        record["protocol_id"] = json!(plan.cells[0].protocol_id);
+    });
+    store.rebuild_csv(&plan).unwrap();
+    assert_eq!(protocol_id(&bench.results()), "cifar10/official;unverified;size=32;augment=none;selection=last");
+
+    let config = cell.join("config.toml");
+    let changed = fs::read_to_string(&config).unwrap().replace("momentum = 0.9", "momentum = 0.8");
+    fs::write(&config, changed).unwrap();
+    let error = store.rebuild_csv(&plan).unwrap_err();
+    assert_eq!(code_of(&error), Code::Data);
+    let message = error.to_string();
+    for part in ["config.toml", "it was changed", "restore it, or remove the cell's folder"] {
+        assert!(message.contains(part), "`{part}` is not in {message}");
+    }
+}
+
+#[test]
 fn a_row_names_the_official_checksum_only_for_verified_data() {
     let bench = bench();
     finish(&bench, &["-f", "stage=ann"]);
-    let mut rows = csv::Reader::from_path(bench.results().join("rows.csv")).unwrap();
-    let row: HashMap<String, String> = rows.deserialize().next().unwrap().unwrap();
     let protocol = "cifar10/official;unverified:train=20,test=4;size=32;augment=none;selection=last";
-    assert_eq!(row["protocol_id"], protocol);
+    assert_eq!(protocol_id(&bench.results()), protocol);
     let store = Store::existing(&bench.results()).unwrap();
     assert!(store.plan().unwrap().cells[0].protocol_id.contains("md5:c32a1d4ab5d03f1284b67883e8d87530"));
 }
@@ -178,7 +258,9 @@ fn results_of_different_data_are_not_joined() {
         let merge = bench.harness(&["merge", "results/tiny", "other", "--out", "joined"]);
         let message = text(&merge.stderr);
         assert_eq!(merge.status.code(), Some(3), "{message}");
-        for part in ["results/tiny", "other", &before[0].1, &after_hash, "`harness report results/tiny other`"] {
+        for part in
+            ["results/tiny", "other", &before[0].1, &after_hash, "`harness report results/tiny other --out DIR`"]
+        {
             assert!(message.contains(part), "`{part}` is not in {message}");
         }
         assert!(!bench.path().join("joined").exists(), "nothing was written");
@@ -197,6 +279,39 @@ fn results_of_different_data_are_not_joined() {
     assert!(merge.status.success(), "{}", text(&merge.stderr));
     let joined = bench.path().join("joined/cells").join(&before[2].0).join("predictions.npy");
     assert_eq!(fs::read(joined).unwrap(), fs::read(other.cell_folder(&before[2].0).join("predictions.npy")).unwrap());
+}
+
+#[test]
+fn a_folder_that_holds_results_of_different_data_alone_is_named_once() {
+    let bench = bench();
+    finish(&bench, &[]);
+    let (id, before) = cells(&bench).remove(1);
+    let other = "0123456789abcdef";
+    change_record(&bench.results().join("cells").join(&id), |record| record["data_hash"] = json!(other));
+    let merge = bench.harness(&["merge", "results/tiny", "results/tiny", "--out", "joined"]);
+    let message = text(&merge.stderr);
+    assert_eq!(merge.status.code(), Some(3), "{message}");
+    for part in ["results/tiny alone holds", &before, other, "--fresh"] {
+        assert!(message.contains(part), "`{part}` is not in {message}");
+    }
+    assert!(!message.contains("harness report") && !bench.path().join("joined").exists(), "{message}");
+}
+
+#[test]
+fn a_result_of_other_kernels_that_stays_keeps_its_files() {
+    let bench = Bench::new();
+    bench.finish();
+    let join = || bench.harness(&["merge", "results/tiny", "results/tiny", "--out", "joined"]);
+    assert!(join().status.success());
+    let first = Store::existing(&bench.results()).unwrap().plan().unwrap().cells[0].cell_id.clone();
+    let cell = bench.path().join("joined/cells").join(first);
+    change_record(&cell, |record| record["numerics"] = json!("cpu-of-another-kind"));
+    let names = ["weights.safetensors", "log"];
+    names.iter().for_each(|name| fs::write(cell.join(name), "theirs").unwrap());
+    let again = join();
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("cpu-of-another-kind"), "{}", text(&again.stderr));
+    names.iter().for_each(|name| assert_eq!(fs::read_to_string(cell.join(name)).unwrap(), "theirs", "{name}"));
 }
 
 #[test]

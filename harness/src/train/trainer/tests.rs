@@ -329,3 +329,59 @@ fn a_ramp_goes_in_equal_steps_from_where_the_stage_starts_to_its_end() {
     let expected: Vec<f64> = (0..10).map(|epoch| 1.0 + 0.2 * f64::from(epoch)).collect();
     assert!(ramp.iter().zip(&expected).all(|(b, expected)| (b - expected).abs() < 1e-8), "{ramp:?}");
 }
+
+/// Trains the cell in `folder`, with a signal after `stop_after` steps: its curve's temperatures if it came to its end.
+fn temperatures(cell: &Cell, folder: &Path, stop_after: usize) -> Option<Vec<f64>> {
+    let (device, interrupt, ranks) = (&Device::Cpu, &Interrupt::default(), &Ranks::alone());
+    let dataset = &data::open(&cell.config.data, cell.config.time_steps, None, None).unwrap();
+    let save_every = Duration::from_secs(3600);
+    let job = Job { cell, dataset, device, parent: None, folder, audit: false, save_every, interrupt, ranks };
+    let mut steps = 0;
+    let ended = job.run(&mut |tick| {
+        steps += usize::from(tick.finished_epoch.is_none());
+        if steps == stop_after {
+            interrupt.ask();
+        }
+        Ok(())
+    });
+    match ended.unwrap() {
+        Ended::Interrupted => None,
+        Ended::Finished(state, _) => state.progress.curves.iter().map(|point| point.temperature).collect(),
+        Ended::Diverged(..) => panic!("diverged"),
+    }
+}
+
+#[test]
+fn a_trained_cell_follows_its_schedule_and_goes_on_along_it_after_a_stop() {
+    const EPOCHS: usize = 3;
+    for (schedule, ramp) in
+        [(methods::Schedule::RandomWalk, None), (methods::Schedule::Ramp(2.0), Some([1.0, 1.5, 2.0]))]
+    {
+        let mut cell = sharded(1);
+        cell.config.stage.epochs = EPOCHS;
+        let grid = cell.config.fdg.take().unwrap().grid();
+        cell.config.temperature_grid = Some(grid);
+        let method = cell.config.method.as_mut().unwrap();
+        (method.fdg, method.temperature) = (false, Some(schedule));
+        let (seed, time_steps) = (cell.config.seed, cell.config.time_steps.unwrap() as u64);
+        let mut b = 1.0;
+        let walk: Vec<f64> = (0..EPOCHS as u64)
+            .map(|epoch| {
+                let coin = Stream::new(seed, Purpose::TemperatureWalk, (epoch, time_steps)).below(2);
+                b = if coin == 1 { b + grid.step } else { b - grid.step };
+                b
+            })
+            .collect();
+        let expected = ramp.map_or(walk, Vec::from);
+        let near = |curve: &[f64]| curve.iter().zip(&expected).all(|(b, expected)| (b - expected).abs() < 1e-8);
+
+        let whole = tempfile::tempdir().unwrap();
+        let curve = temperatures(&cell, whole.path(), usize::MAX).unwrap();
+        assert!(curve.len() == EPOCHS && near(&curve), "{curve:?} is not {expected:?}");
+        // Three steps per epoch: stopped within the second epoch, then within the third.
+        let stopped = tempfile::tempdir().unwrap();
+        assert_eq!(temperatures(&cell, stopped.path(), 4), None);
+        assert_eq!(temperatures(&cell, stopped.path(), 4), None);
+        assert_eq!(temperatures(&cell, stopped.path(), usize::MAX), Some(curve));
+    }
+}

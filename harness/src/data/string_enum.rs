@@ -32,7 +32,7 @@ macro_rules! named {
             }
         }
 
-        $crate::data::names::string_serde!($kind);
+        $crate::data::string_enum::string_serde!($kind);
     };
 }
 
