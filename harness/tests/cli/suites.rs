@@ -52,7 +52,8 @@ fn the_suite_paper_trains_the_published_experiments_and_no_other_arm_is_taken_fo
     let row = |cell: &Cell| {
         let mut row = row(cell, "paper", "2000-01-01T00:00:00Z", &Device::Cpu, Status::Done, None);
         let (train, test) = samples(&row.dataset);
-        (row.train_samples, row.test_samples, row.top1_last) = (Some(train), Some(test), Some(0.5));
+        let top1 = 0.5 + 0.001 * row.seed as f64;
+        (row.train_samples, row.test_samples, row.top1_last) = (Some(train), Some(test), Some(top1));
         // As if the files had been verified.
         row.protocol_id = row.protocol_id.replace("unverified", "md5:0;was-un-verified");
         row
