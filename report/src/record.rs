@@ -98,8 +98,8 @@ pub enum Status {
 /// One row of `rows.csv`: a finished, failed or diverged cell. `None` is an empty field: not measured, never 0.
 /// Accuracies are fractions; `synops_ac`, `macs` and `energy_picojoules` are per image over all time steps.
 ///
-/// Only `method`, `dataset`, `protocol_id`, `train_time_steps`, `seed` and `top1_last` are required (see
-/// [`crate::rows`]): another program's rows may leave out the rest.
+/// Only `method`, `dataset`, `protocol_id`, `train_time_steps`, `seed` and `top1_last` are required:
+/// another program's rows may leave out the rest.
 #[allow(missing_docs)] // results/README.md is the dictionary of these columns.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Record {

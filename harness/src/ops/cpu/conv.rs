@@ -1,5 +1,5 @@
-//! Convolutions, by direction and then by algorithm: [`forward`], [`weight_grad`] and [`input_grad`] each have a folder
-//! with one file per algorithm. [`select`] holds the cost model that chooses between them; the helpers that several
+//! Convolutions, by direction and then by algorithm: `forward`, `weight_grad` and `input_grad` each have a folder
+//! with one file per algorithm. `select` holds the cost model that chooses between them; the helpers that several
 //! algorithms share lie directly in this folder.
 
 mod direct;
