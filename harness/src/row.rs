@@ -18,7 +18,7 @@ use report::record::{AnytimePoint, LayerPoint, Record, SCHEMA_VERSION, Status};
 /// Energies of one operation at 45 nm (Horowitz 2014), in picojoules: multiply-accumulate and accumulate, f32.
 const MAC_PICOJOULES: f64 = 4.6;
 const AC_PICOJOULES: f64 = 0.9;
-/// What every cell minimises.
+/// The loss that every cell minimises, as the column `loss` names it.
 const LOSS: &str = "cross-entropy of the mean logits";
 /// An f32 membrane potential.
 const MEMBRANE_BYTES: u64 = 4;

@@ -20,7 +20,7 @@ const ELSEWHERE: [&str; 5] = ["dataset", "protocol_id", "train_time_steps", "eva
 #[derive(Clone, Debug, Default)]
 pub struct Expect(BTreeMap<String, Expected>);
 
-/// One value, or several of which each is right.
+/// One value, or a list of allowed values.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a number, text, true or false, or a list of these")]
 pub enum Expected {

@@ -26,7 +26,7 @@ pub struct Difference {
     pub column: String,
     /// Its value here; of `protocol_id` one part. Null if it was not recorded, or if the part is absent.
     pub here: Value,
-    /// The published value, or a list of which each is right. Null if the part must be absent.
+    /// The published value, or the list of allowed values. Null if the part must be absent.
     pub published: Value,
     #[serde(skip)]
     scale: bool,

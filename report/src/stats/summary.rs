@@ -4,7 +4,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::{CONFIDENCE, clip_interval};
 
-/// Mean and spread over seeds of a number that is a fraction, such as an accuracy. With one seed there is no spread,
+/// Mean and spread over seeds of a fraction, such as an accuracy. With one seed there is no spread,
 /// and none is pretended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
